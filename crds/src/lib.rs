@@ -1,0 +1,1 @@
+//! API types of InferenceMonitor and their CustomResourceDefinition

@@ -1,0 +1,149 @@
+//! The one model of an inference server's state, whatever the engine.
+//!
+//! A field that an engine does not publish is `None`, never 0: nobody downstream may take a missing series for an idle server.
+//! The JSON form (CLI, JSON API, tests) leaves absent fields out.
+
+use serde::{Deserialize, Serialize};
+
+/// Inference engines this crate can tell apart by the content of their metric bodies.
+///
+/// The JSON names are those of `spec.engine` of an `InferenceMonitor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Engine {
+    /// vLLM, V0 and V1.
+    #[serde(rename = "VLLM")]
+    Vllm,
+    /// llama.cpp `llama-server`.
+    LlamaCpp,
+}
+
+impl Engine {
+    /// The name as written in `spec.engine` and `status.engine`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vllm => "VLLM",
+            Self::LlamaCpp => "LlamaCpp",
+        }
+    }
+
+    /// The engine of a `spec.engine` name; `None` for `Auto` and for engines that are not read yet.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "VLLM" => Some(Self::Vllm),
+            "LlamaCpp" => Some(Self::LlamaCpp),
+            _ => None,
+        }
+    }
+}
+
+/// What one inference server said of itself in one scrape.
+///
+/// Counters are the values summed over the series that make them up; `waiting` and `running` are after folding over data-parallel
+/// ranks and process copies.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EngineSample {
+    /// The engine recognised in the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+    /// Metric generation of the engine, free text, for example `v1-0.12+`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub generation: String,
+    /// Names of the models served.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Requests that wait for a place in the batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<f64>,
+    /// Requests that run now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<f64>,
+    /// Requests that can run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<f64>,
+    /// KV cache in use, 0-1; the fullest data-parallel rank, since the fullest one evicts first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache_usage: Option<f64>,
+    /// Tokens that the KV cache holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache_capacity_tokens: Option<f64>,
+    /// Host or offload cache in use, 0-1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_cache_usage: Option<f64>,
+    /// Prompt tokens since the server started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_total: Option<f64>,
+    /// Generated tokens since the server started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generated_tokens_total: Option<f64>,
+    /// Requests evicted from the running batch to free KV cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preemptions_total: Option<f64>,
+    /// Prompt tokens found in the prefix cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_cache_hit_tokens_total: Option<f64>,
+    /// Prompt tokens looked up in the prefix cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_cache_query_tokens_total: Option<f64>,
+    /// Prefix cache hit ratio, 0-1, only where the engine gives a ratio itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_cache_hit_ratio: Option<f64>,
+    /// Requests that ended well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_succeeded_total: Option<f64>,
+    /// Requests that failed or were aborted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_failed_total: Option<f64>,
+    /// LoRA adapters that run or wait.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lora_adapters: Vec<String>,
+    /// The server released its memory until the next request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sleeping: Option<bool>,
+    /// Latency distributions.
+    #[serde(skip_serializing_if = "Latency::is_empty")]
+    pub latency: Latency,
+}
+
+/// Latency distributions of a server, cumulative since it started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Latency {
+    /// Time to first token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_to_first_token: Option<Histogram>,
+    /// Time between two tokens of one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inter_token: Option<Histogram>,
+    /// Mean time per output token of one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_output_token: Option<Histogram>,
+    /// Arrival to last token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_to_end: Option<Histogram>,
+    /// Time a request waited before it ran first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_time: Option<Histogram>,
+}
+
+impl Latency {
+    /// True when no distribution is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A cumulative histogram in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Histogram {
+    /// Observations.
+    pub count: f64,
+    /// Sum of the observations, seconds.
+    pub sum_seconds: f64,
+    /// `(upper bound in seconds, cumulative count)`, rising; the last bound is `None` for +Inf.
+    pub buckets: Vec<(Option<f64>, f64)>,
+}

@@ -1,0 +1,1 @@
+//! Decisions as pure functions: plan, evaluate, status, metric values; no client, no clock, no channel

@@ -1,0 +1,1 @@
+//! The gRPC stream between node daemon and operator: messages, client, server

@@ -1,0 +1,1 @@
+//! The operator: watches monitors, plans, evaluates, writes status, serves the metrics APIs

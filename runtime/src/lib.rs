@@ -1,0 +1,1 @@
+//! What every binary needs: telemetry, admin server, readiness, shutdown, backoff, TLS files

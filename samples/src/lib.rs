@@ -1,0 +1,10 @@
+//! What is to be measured ([`Plan`]) and what was measured ([`Report`]): the words that node daemon and operator share.
+//!
+//! Plain data without I/O. The link carries it between machines; in standalone mode it crosses a channel as it is.
+//! Times are ages ("so long ago"), never wall-clock times, so that clock skew between nodes cannot lie.
+
+mod plan;
+mod report;
+
+pub use plan::{Plan, Scheme, Target, TargetId};
+pub use report::{Failure, FailureKind, GpuReport, NodeIdentity, Observation, Recognition, Report, TargetReport};

@@ -1,0 +1,62 @@
+//! What a node daemon is to measure.
+
+use infmon_engines::Engine;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Names a target within one operator; the same address and settings keep the same id from plan to plan, so that the scraper keeps
+/// its layout cache and its connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TargetId(pub String);
+
+/// HTTP or HTTPS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Scheme {
+    /// Plain HTTP.
+    #[default]
+    Http,
+    /// HTTP over TLS; the certificate of a pod is not verified, since pods have no names that a certificate could carry.
+    Https,
+}
+
+/// One inference server to scrape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Stable name of the target.
+    pub id: TargetId,
+    /// HTTP or HTTPS.
+    pub scheme: Scheme,
+    /// `ip:port` (pods) or `host:port` (url endpoints).
+    pub address: String,
+    /// Path of the metrics, `/metrics` unless the spec says otherwise.
+    pub metrics_path: String,
+    /// Engine forced by the spec; `None` detects it from the body.
+    pub engine: Option<Engine>,
+    /// Time between two scrapes.
+    pub period: Duration,
+    /// Deadline of one scrape, connect to last byte.
+    pub deadline: Duration,
+    /// Largest body read, bytes.
+    pub body_limit_bytes: u64,
+}
+
+/// What a node daemon is to measure. A new plan replaces the old one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Rises with every change; reports name the plan they follow.
+    pub revision: u64,
+    /// Time between two GPU samples and between two reports.
+    pub period: Duration,
+    /// Servers to scrape.
+    pub targets: Vec<Target>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            period: Duration::from_secs(1),
+            targets: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a node daemon measured.
+
+use crate::TargetId;
+use infmon_engines::EngineSample;
+use infmon_gpu::{DriverState, GpuSample};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Who reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NodeIdentity {
+    /// Kubernetes node name, or the host name in standalone mode.
+    pub node: String,
+    /// Pod of the daemon; empty in standalone mode.
+    pub pod: String,
+    /// Version of the daemon, for example `0.1.0`.
+    pub version: String,
+}
+
+/// Everything a node daemon knows, sent once per period.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Revision of the plan that was followed.
+    pub plan_revision: u64,
+    /// GPUs of the node.
+    pub gpus: GpuReport,
+    /// One entry per target of the plan.
+    pub targets: Vec<TargetReport>,
+}
+
+/// GPUs of a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GpuReport {
+    /// State of the driver session.
+    pub driver: DriverState,
+    /// Age of the samples when the report was made; `None` when there are none.
+    pub age: Option<Duration>,
+    /// One per GPU.
+    pub samples: Vec<GpuSample>,
+}
+
+/// What is known of one target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// The target.
+    pub id: TargetId,
+    /// The last good sample and its age, kept while later scrapes fail; `None` before the first.
+    pub last: Option<Observation>,
+    /// Why the newest scrape failed; `None` when it succeeded or none was made yet.
+    pub failure: Option<Failure>,
+}
+
+/// One good sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Time since the body was read, when the report was made.
+    pub age: Duration,
+    /// Time the scrape took.
+    pub took: Duration,
+    /// What the server said.
+    pub sample: EngineSample,
+    /// How well the body was understood.
+    pub recognition: Recognition,
+}
+
+/// How well a body was understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recognition {
+    /// Series that the conditions need and the body lacks, by their newest name.
+    pub missing: Vec<String>,
+    /// What to do about it, for example the flag that turns the series on; empty when nothing is missing.
+    pub hint: String,
+}
+
+/// A scrape that gave no sample.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable category.
+    pub kind: FailureKind,
+    /// One line for people: what happened, where, what to do next.
+    pub message: String,
+    /// How long the target has been failing without a good scrape between.
+    pub since: Duration,
+}
+
+/// Why a scrape gave no sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// Connection refused, reset, no route.
+    Unreachable,
+    /// The deadline passed.
+    Timeout,
+    /// 401 or 403.
+    Unauthorized,
+    /// The server answers that metrics are off (llama-server: 501).
+    MetricsDisabled,
+    /// The server still loads its model (llama-server: 503).
+    Loading,
+    /// Any other HTTP status that is not 2xx.
+    HttpStatus,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The body could not be parsed.
+    Malformed,
+    /// The body is well-formed but of no engine that is known, or not of the engine that the spec names.
+    UnknownEngine,
+}
+
+impl FailureKind {
+    /// Every kind, in the order of their severity for an overview.
+    pub const ALL: [Self; 9] = [
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Unauthorized,
+        Self::MetricsDisabled,
+        Self::Loading,
+        Self::HttpStatus,
+        Self::BodyTooLarge,
+        Self::Malformed,
+        Self::UnknownEngine,
+    ];
+
+    /// Name used as a condition reason and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "Unreachable",
+            Self::Timeout => "Timeout",
+            Self::Unauthorized => "Unauthorized",
+            Self::MetricsDisabled => "MetricsDisabled",
+            Self::Loading => "Loading",
+            Self::HttpStatus => "HttpStatus",
+            Self::BodyTooLarge => "BodyTooLarge",
+            Self::Malformed => "Malformed",
+            Self::UnknownEngine => "UnknownEngine",
+        }
+    }
+
+    /// True when the server was reached and answered with metrics, so that the fault lies in what they say.
+    #[must_use]
+    pub const fn is_recognition(self) -> bool {
+        matches!(self, Self::Malformed | Self::UnknownEngine)
+    }
+}

@@ -1,0 +1,1 @@
+//! Inference servers that serve real metric bodies over HTTP, with the load set from outside
