@@ -1,0 +1,14 @@
+//! Version `v1alpha1`: `InferenceMonitor` and what it is made of.
+
+mod condition;
+mod spec;
+mod status;
+mod thresholds;
+
+pub use condition::{ConditionType, reason};
+pub use spec::{
+    Endpoint, EngineChoice, InferenceMonitor, InferenceMonitorSpec, LabelSelectorRequirement, PodEndpoint, PodSelector,
+    PortReference, Scheme, SelectorOperator, ServiceEndpoint,
+};
+pub use status::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Load, OomRisk, Summary};
+pub use thresholds::{KvCacheThreshold, MemoryHeadroomThreshold, QueueDepthThreshold, Thresholds, ThrottledThreshold};
