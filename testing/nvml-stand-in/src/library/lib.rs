@@ -1,0 +1,12 @@
+//! The library itself: what `build.rs` compiles into `libnvidia-ml.so.1`. It uses `std` only and keeps its state in one mutex.
+
+#[path = "../codes.rs"]
+mod codes;
+mod exports;
+#[path = "../format.rs"]
+mod format;
+mod layout;
+mod lists;
+#[path = "../scenario.rs"]
+mod scenario;
+mod world;

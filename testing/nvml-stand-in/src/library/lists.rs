@@ -1,0 +1,109 @@
+//! The exported functions that fill arrays: field values and process lists.
+
+use std::ffi::{c_int, c_uint};
+use std::time::SystemTime;
+
+use crate::codes::{Cause, ReturnCode};
+use crate::exports::{Answer, Device, MIB, on_gpu, put};
+use crate::layout::{FieldValue, ProcessInfo};
+use crate::scenario::Gpu;
+use crate::world::World;
+
+const NO_INSTANCE: c_uint = u32::MAX;
+const VALUE_NOT_AVAILABLE: u64 = u64::MAX;
+
+/// Value type and value of a field; `None` for a field that this driver does not have.
+fn field(world: &World, index: usize, id: c_uint) -> Option<(c_uint, u64)> {
+    const UNSIGNED_INT: c_uint = 1;
+    const UNSIGNED_LONG_LONG: c_uint = 3;
+    let gpu = world.gpu(index).ok()?;
+    let renumbered = world.scenario().ok()?.renumbered();
+    let number = |value: Option<u32>| Some((UNSIGNED_INT, u64::from(value?)));
+    match id {
+        82 => number(gpu.memory_temperature),
+        83 | 191 => Some((UNSIGNED_LONG_LONG, world.energy_millijoules(index)?)),
+        185 | 186 => number(gpu.power_mw),
+        189 => number(gpu.power_limit_default_mw),
+        190 | 192 => number(gpu.power_limit_mw),
+        230 => number(gpu.recovery_action),
+        _ => {
+            let cause = Cause::ALL.into_iter().find(|cause| cause.field_id(renumbered) == id)?;
+            Some((UNSIGNED_LONG_LONG, world.throttle_nanoseconds(index, cause)?))
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetFieldValues(device: Device, count: c_int, values: *mut FieldValue) -> u32 {
+    on_gpu("nvmlDeviceGetFieldValues", device, |world, index| {
+        world.gpu(index)?;
+        let count = usize::try_from(count).map_err(|_| ReturnCode::INVALID_ARG)?;
+        if values.is_null() {
+            return Err(ReturnCode::INVALID_ARG);
+        }
+        // SAFETY: not null, and the caller passes an array of `count` entries.
+        let values = unsafe { std::slice::from_raw_parts_mut(values, count) };
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        for value in values {
+            value.timestamp = now.as_micros() as i64;
+            value.latency_usec = 1;
+            match field(world, index, value.field_id) {
+                Some((value_type, bits)) => {
+                    (value.value_type, value.value) = (value_type, bits);
+                    value.nvml_return = ReturnCode::SUCCESS.0;
+                }
+                None => value.nvml_return = ReturnCode::NOT_SUPPORTED.0,
+            }
+        }
+        Ok(())
+    })
+}
+
+fn put_processes(gpu: &Gpu, count: *mut c_uint, infos: *mut ProcessInfo) -> Answer {
+    if count.is_null() {
+        return Err(ReturnCode::INVALID_ARG);
+    }
+    // SAFETY: not null, and the caller sets the capacity of its array before the call.
+    let capacity = unsafe { count.replace(gpu.processes.len() as c_uint) } as usize;
+    if gpu.processes.is_empty() {
+        return Ok(());
+    }
+    if infos.is_null() || capacity < gpu.processes.len() {
+        return Err(ReturnCode::INSUFFICIENT_SIZE);
+    }
+    for (position, process) in gpu.processes.iter().enumerate() {
+        let info = ProcessInfo {
+            pid: process.pid,
+            used_gpu_memory: process.used_mib.map_or(VALUE_NOT_AVAILABLE, |used| used * MIB),
+            gpu_instance_id: NO_INSTANCE,
+            compute_instance_id: NO_INSTANCE,
+        };
+        // SAFETY: the array has at least as many entries as there are processes.
+        unsafe { infos.add(position).write(info) };
+    }
+    Ok(())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
+    device: Device,
+    count: *mut c_uint,
+    infos: *mut ProcessInfo,
+) -> u32 {
+    on_gpu("nvmlDeviceGetComputeRunningProcesses_v3", device, |world, index| {
+        put_processes(world.gpu(index)?, count, infos)
+    })
+}
+
+macro_rules! empty_process_lists {
+    ($($symbol:ident)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $symbol(device: Device, count: *mut c_uint, _infos: *mut ProcessInfo) -> u32 {
+            on_gpu(stringify!($symbol), device, |world, index| world.gpu(index).and(put(count, 0)))
+        }
+    )*};
+}
+
+empty_process_lists! { nvmlDeviceGetGraphicsRunningProcesses_v3 nvmlDeviceGetMPSComputeRunningProcesses_v3 }

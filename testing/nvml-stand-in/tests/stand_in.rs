@@ -1,0 +1,89 @@
+//! The state file survives a round trip and refuses what it does not know; the installed library exports what it should.
+
+use infmon_nvml_stand_in::{Cause, Gpu, Process, Profile, ReturnCode, Scenario, StandIn};
+
+#[test]
+fn every_profile_survives_the_round_trip() {
+    for profile in [Profile::H100, Profile::L40S, Profile::T4, Profile::Rtx4090] {
+        let scenario = Scenario::of(profile, 3);
+        assert_eq!(scenario.to_string().parse(), Ok(scenario));
+    }
+}
+
+#[test]
+fn everything_that_goes_wrong_survives_the_round_trip() {
+    let mut gpu = Profile::H100
+        .gpu(7)
+        .throttle(Cause::HardwareThermal, 0.38)
+        .process(4711, 65_536)
+        .fail(ReturnCode::GPU_LOST)
+        .fail_call("nvmlDeviceGetPowerUsage", ReturnCode(4242))
+        .hang("GetUtilizationRates");
+    gpu.processes.push(Process {
+        pid: 12,
+        used_mib: None,
+    });
+    gpu.clocks_event_reasons = Some(0x604);
+    let scenario = Scenario::new("570.172.08")
+        .init_error(ReturnCode::LIB_RM_VERSION_MISMATCH)
+        .missing_symbol("nvmlDeviceGetMarginTemperature")
+        .absent_symbol("nvmlDeviceGetTemperature")
+        .hang("GetMemoryInfo")
+        .delay("GetComputeRunningProcesses", 4_500)
+        .gpu(gpu)
+        .gpu(Gpu::default());
+    assert_eq!(scenario.to_string().parse(), Ok(scenario));
+}
+
+#[test]
+fn a_line_that_is_not_understood_is_named() {
+    let table = [
+        ("driver = 1\ncolour = red", "line 2: colour: unknown key"),
+        ("driver = 1\n[gpu 1]", "line 2: expected [gpu 0], found [gpu 1]"),
+        (
+            "driver = 1\n[gpu 0]\nthrottle.boredom = 1",
+            "line 3: throttle.boredom: no such throttle cause: boredom",
+        ),
+        (
+            "driver = 1\ninit_error = Tired",
+            "line 2: init_error: no such NVML return code: Tired",
+        ),
+        ("# nothing", "line 1: no driver version"),
+    ];
+    for (text, message) in table {
+        assert_eq!(text.parse::<Scenario>().unwrap_err().to_string(), message, "{text}");
+    }
+}
+
+#[test]
+fn the_numbering_of_fields_changes_with_driver_580_82() {
+    for (driver, renumbered) in [
+        ("570.172.08", false),
+        ("580.65.06", false),
+        ("580.82.07", true),
+        ("610.57.04", true),
+    ] {
+        assert_eq!(Scenario::new(driver).renumbered(), renumbered, "{driver}");
+    }
+}
+
+#[test]
+fn a_symbol_can_be_left_out_of_the_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let has = |stand_in: &StandIn, symbol: &str| {
+        let name = format!("\0{symbol}\0").into_bytes();
+        std::fs::read(stand_in.library_path())
+            .unwrap()
+            .windows(name.len())
+            .any(|window| window == name)
+    };
+    let scenario = Scenario::of(Profile::T4, 1);
+    let whole = StandIn::install(&folder.path().join("whole"), &scenario).unwrap();
+    assert!(has(&whole, "nvmlDeviceGetMarginTemperature"));
+    let partial = scenario.absent_symbol("nvmlDeviceGetMarginTemperature");
+    let partial = StandIn::install(&folder.path().join("partial"), &partial).unwrap();
+    assert!(!has(&partial, "nvmlDeviceGetMarginTemperature"));
+    assert!(has(&partial, "nvmlShutdown"));
+    let unknown = Scenario::of(Profile::T4, 1).absent_symbol("nvmlTeapot");
+    assert!(StandIn::install(folder.path(), &unknown).is_err());
+}
