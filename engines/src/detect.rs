@@ -1,0 +1,156 @@
+//! Tells engines apart by the names in a body: content first, since ports, paths and content types are the same for most.
+
+use memchr::memchr;
+
+use crate::sample::Engine;
+
+/// How many distinct prefixes an error names.
+const SEEN_LIMIT: usize = 5;
+/// How long a named prefix may be.
+const SEEN_BYTES: usize = 40;
+
+/// A product that its metric names give away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Product {
+    /// An engine that is read.
+    Readable(Engine),
+    /// An engine or server that is known by name only.
+    Other(&'static str),
+}
+
+impl Product {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Readable(engine) => engine.as_str(),
+            Self::Other(name) => name,
+        }
+    }
+
+    /// The product that a metric name belongs to.
+    fn of(name: &[u8]) -> Option<Self> {
+        // Ray puts `ray_` in front of what its engines expose.
+        let name = name.strip_prefix(b"ray_").unwrap_or(name);
+        let has = |prefix: &str| {
+            // `:` becomes `_` under Ray and under OpenMetrics name escaping.
+            name.strip_prefix(prefix.as_bytes())
+                .is_some_and(|rest| matches!(rest.first(), Some(b':' | b'_')))
+        };
+        let product = match name.first()? {
+            b'v' if has("vllm") => Self::Readable(Engine::Vllm),
+            b'l' if has("llamacpp") => Self::Readable(Engine::LlamaCpp),
+            b'l' if has("lmdeploy") => Self::Other("LMDeploy"),
+            b's' if has("sglang") => Self::Other("SGLang"),
+            b't' if has("tgi") => Self::Other("Text Generation Inference (TGI)"),
+            b't' if has("trtllm") => Self::Other("TensorRT-LLM"),
+            b'n' if name.starts_with(b"nv_trt_llm_") || name.starts_with(b"nv_inference_") => Self::Other("Triton"),
+            b'n' if name == b"num_request_max" => Self::Other("NVIDIA NIM 1.x"),
+            _ => return None,
+        };
+        Some(product)
+    }
+}
+
+/// What the names of a body say.
+#[derive(Debug)]
+pub(crate) struct Detection {
+    pub(crate) product: Option<Product>,
+    /// The first distinct prefixes, only filled while nothing readable is found.
+    pub(crate) seen: Vec<String>,
+}
+
+/// Looks at the names of a body until one belongs to an engine that is read.
+///
+/// An engine that is read wins over the first name of another product: Triton with its vLLM backend exposes both.
+pub(crate) fn detect(body: &[u8]) -> Detection {
+    let mut detection = Detection {
+        product: None,
+        seen: Vec::new(),
+    };
+    let mut rest = body;
+    while !rest.is_empty() {
+        let length = memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = rest.get(..length).unwrap_or_default().trim_ascii_start();
+        rest = rest.get(length + 1..).unwrap_or_default();
+        let name = match line.first() {
+            None => continue,
+            Some(b'#') => match line.strip_prefix(b"# TYPE ") {
+                Some(name) => name,
+                None => continue,
+            },
+            Some(_) => line,
+        };
+        match Product::of(name_of(name)) {
+            Some(product @ Product::Readable(_)) => {
+                detection.product = Some(product);
+                return detection;
+            }
+            Some(other) => {
+                detection.product.get_or_insert(other);
+            }
+            None => detection.note(name_of(name)),
+        }
+    }
+    detection
+}
+
+impl Detection {
+    fn note(&mut self, name: &[u8]) {
+        if self.seen.len() == SEEN_LIMIT {
+            return;
+        }
+        let length = name
+            .iter()
+            .position(|b| matches!(b, b'_' | b':'))
+            .map_or(name.len(), |at| at + 1);
+        let Ok(prefix) = std::str::from_utf8(name.get(..length.min(SEEN_BYTES)).unwrap_or_default()) else {
+            return;
+        };
+        if !prefix.is_empty() && !self.seen.iter().any(|seen| seen == prefix) {
+            self.seen.push(prefix.to_owned());
+        }
+    }
+}
+
+fn name_of(text: &[u8]) -> &[u8] {
+    let length = text
+        .iter()
+        .take_while(|&&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'))
+        .count();
+    text.get(..length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_told_apart_by_prefix() {
+        for (name, product) in [
+            ("vllm:num_requests_running", Some("VLLM")),
+            ("ray_vllm:num_requests_running", Some("VLLM")),
+            ("ray_vllm_num_requests_running", Some("VLLM")),
+            ("vllm_num_requests_running", Some("VLLM")),
+            ("llamacpp:requests_deferred", Some("LlamaCpp")),
+            ("sglang_num_queue_reqs", Some("SGLang")),
+            ("nv_inference_count", Some("Triton")),
+            ("tgi_queue_size", Some("Text Generation Inference (TGI)")),
+            ("vllmish", None),
+            ("python_info", None),
+            ("", None),
+        ] {
+            assert_eq!(Product::of(name.as_bytes()).map(Product::name), product, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_is_read_wins_over_an_earlier_other_product() {
+        let detection = detect(b"nv_inference_count 1\nvllm:prompt_tokens_total{model=\"m\"} 1\n");
+        assert_eq!(detection.product, Some(Product::Readable(Engine::Vllm)));
+    }
+
+    #[test]
+    fn seen_prefixes_are_distinct_and_few() {
+        let detection = detect(b"a_1 1\na_2 1\nb_1 1\nc_1 1\nd_1 1\ne_1 1\nf_1 1\n{\n\xff\n");
+        assert_eq!(detection.seen, ["a_", "b_", "c_", "d_", "e_"]);
+    }
+}

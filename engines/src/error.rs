@@ -1,0 +1,116 @@
+//! Why a body could not be read.
+
+use std::fmt;
+
+use crate::exposition::{Fault, MAX_SERIES};
+use crate::sample::Engine;
+
+/// Why a metrics body gave no reading. Its text says what to do next; the caller puts the address in front.
+///
+/// Nothing of the body is repeated in it but metric-name prefixes and the message of an error object, both cleaned and cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The body holds no series and declares none. Some servers answer 200 with an empty body on a wrong path.
+    Empty,
+    /// The body is JSON, not the Prometheus text format.
+    Json {
+        /// What kind of JSON, as far as it can be told, and what to do about it.
+        what: String,
+    },
+    /// A line does not follow the Prometheus text format.
+    Malformed {
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong, or what was expected.
+        reason: String,
+    },
+    /// No engine that can be read was found in the body.
+    UnknownEngine {
+        /// The first few distinct prefixes of the metric names.
+        seen: Vec<String>,
+        /// The product that the names point to, where it is known but not read yet.
+        looks_like: Option<&'static str>,
+    },
+    /// The body is that of another engine than the one the user named.
+    WrongEngine {
+        /// The engine that the user named.
+        expected: Engine,
+        /// The engine found.
+        found: String,
+    },
+    /// The body holds more than [`MAX_SERIES`] series.
+    TooManySeries,
+}
+
+impl From<Fault> for ReadError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed { line, reason } => Self::Malformed {
+                line,
+                reason: reason.to_owned(),
+            },
+            Fault::TooManySeries => Self::TooManySeries,
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str(
+                "the metrics body is empty: check the port and the metrics path, some servers answer 200 on any path",
+            ),
+            Self::Json { what } => write!(f, "the body is JSON, not Prometheus text: {what}"),
+            Self::Malformed { line, reason } => {
+                write!(
+                    f,
+                    "the body is not Prometheus text: line {line}: {reason}; check the metrics path"
+                )
+            }
+            Self::UnknownEngine {
+                looks_like: Some(product),
+                ..
+            } => {
+                write!(f, "these are metrics of {product}, which this version does not read")
+            }
+            Self::UnknownEngine { seen, looks_like: None } if seen.is_empty() => {
+                f.write_str("no series of a known inference server; check the port and the metrics path")
+            }
+            Self::UnknownEngine { seen, looks_like: None } if seen.iter().all(|name| is_of_the_runtime(name)) => {
+                write!(
+                    f,
+                    "no series of an inference server, only {}; if this is vLLM it runs with --disable-log-stats: \
+                     start it without that flag",
+                    seen.join(", ")
+                )
+            }
+            Self::UnknownEngine { seen, looks_like: None } => {
+                write!(
+                    f,
+                    "no series of a known inference server, only {}; check the port and the metrics path",
+                    seen.join(", ")
+                )
+            }
+            Self::WrongEngine { expected, found } => {
+                write!(
+                    f,
+                    "spec.engine is {}, and the metrics are those of {found}: correct spec.engine or set it to Auto",
+                    expected.as_str()
+                )
+            }
+            Self::TooManySeries => {
+                write!(
+                    f,
+                    "the body holds more than {MAX_SERIES} series: is this an aggregated endpoint, not one server?"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// Prefixes that any Python HTTP server exposes, whatever it serves.
+pub(crate) fn is_of_the_runtime(prefix: &str) -> bool {
+    matches!(prefix, "python_" | "process_" | "http_")
+}

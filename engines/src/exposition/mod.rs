@@ -1,0 +1,152 @@
+//! A zero-copy, bounded parser of the Prometheus text format (0.0.4, and the quoted names of 1.0.0).
+//!
+//! Own code because common Rust parsers refuse names with `:`, which is what vLLM and llama.cpp use. It borrows everything
+//! from the body, allocates nothing, never panics, and tells where each value stands, so that a reader can come back
+//! to the values alone. It is as strict as Prometheus on sample lines and lenient on comments: one bad
+//! sample line fails the body, since half a body must not pass for a whole one.
+
+mod labels;
+mod line;
+mod number;
+
+use std::fmt;
+use std::ops::Range;
+
+use memchr::memchr;
+
+pub use labels::{Label, Labels};
+pub use number::parse_value;
+pub(crate) use number::value_length;
+
+/// Sample lines that one body may hold. The largest real body known (vLLM, 64 data-parallel ranks) has 24,000.
+pub const MAX_SERIES: usize = 50_000;
+/// Labels that one sample may hold; `vllm:cache_config_info` of 0.33 has 39.
+pub const MAX_LABELS: usize = 128;
+/// Bytes that one label value may hold, before unescaping.
+pub const MAX_LABEL_VALUE_BYTES: usize = 64 * 1024;
+/// Bytes that a metric or label name may hold.
+pub const MAX_NAME_BYTES: usize = 1024;
+
+/// A line that carries something: a declared family or a sample.
+#[derive(Clone, Debug)]
+pub enum Item<'a> {
+    /// The metric name of a `# TYPE` line. A family may be declared and have no samples (vLLM V0 before its first request).
+    Family(&'a [u8]),
+    /// A sample line.
+    Sample(Sample<'a>),
+}
+
+/// One sample line. Timestamps and exemplars are checked for their shape and dropped: no engine sends them.
+#[derive(Clone, Debug)]
+pub struct Sample<'a> {
+    /// The metric name as written, without quotes.
+    pub name: &'a [u8],
+    /// The labels as written.
+    pub labels: Labels<'a>,
+    /// The value.
+    pub value: f64,
+    /// Where the text of the value stands in the body.
+    pub value_at: Range<usize>,
+}
+
+/// Why a body is not the Prometheus text format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A sample line does not follow the format.
+    Malformed {
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong, or what was expected.
+        reason: &'static str,
+    },
+    /// More than [`MAX_SERIES`] sample lines.
+    TooManySeries,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { line, reason } => write!(f, "line {line}: {reason}"),
+            Self::TooManySeries => write!(f, "more than {MAX_SERIES} series"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// The items of a body, line by line.
+#[derive(Clone, Debug)]
+pub struct Exposition<'a> {
+    body: &'a [u8],
+    at: usize,
+    line: usize,
+    series: usize,
+}
+
+impl<'a> Exposition<'a> {
+    /// Starts at the first line of `body`.
+    #[must_use]
+    pub const fn new(body: &'a [u8]) -> Self {
+        Self {
+            body,
+            at: 0,
+            line: 0,
+            series: 0,
+        }
+    }
+
+    /// The next item; `None` at the end of the body.
+    ///
+    /// # Errors
+    ///
+    /// At the first line that does not follow the format, and above [`MAX_SERIES`] samples. What comes after an error is
+    /// not defined.
+    pub fn next_item(&mut self) -> Result<Option<Item<'a>>, Fault> {
+        while self.at < self.body.len() {
+            let start = self.at;
+            let rest = self.body.get(start..).unwrap_or_default();
+            let length = memchr(b'\n', rest).unwrap_or(rest.len());
+            self.at = start + length + 1;
+            self.line += 1;
+            let text = rest.get(..length).unwrap_or_default();
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            let blank = text.iter().take_while(|&&b| is_blank(b)).count();
+            match text.get(blank) {
+                None => {}
+                Some(b'#') => {
+                    if let Some(name) = declared_family(text.get(blank + 1..).unwrap_or_default()) {
+                        return Ok(Some(Item::Family(name)));
+                    }
+                }
+                Some(_) => {
+                    self.series += 1;
+                    if self.series > MAX_SERIES {
+                        return Err(Fault::TooManySeries);
+                    }
+                    let sample = line::parse(text, start).map_err(|reason| Fault::Malformed {
+                        line: self.line,
+                        reason,
+                    })?;
+                    return Ok(Some(Item::Sample(sample)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The name in the text of a comment after its `#`, where it is a `TYPE` comment.
+fn declared_family(comment: &[u8]) -> Option<&[u8]> {
+    let mut words = comment.split(|&b| is_blank(b)).filter(|word| !word.is_empty());
+    (words.next()? == b"TYPE").then_some(())?;
+    let name = words.next()?;
+    Some(
+        name.strip_prefix(b"\"")
+            .and_then(|name| name.strip_suffix(b"\""))
+            .unwrap_or(name),
+    )
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}

@@ -1,0 +1,92 @@
+//! Cumulative histograms, summed bound by bound over ranks, replicas and processes.
+
+use crate::plan::{Part, Term};
+use crate::sample::Histogram;
+
+/// Which values make up a histogram.
+#[derive(Clone, Debug)]
+pub(crate) struct HistogramFold {
+    sums: Vec<u32>,
+    counts: Vec<u32>,
+    /// Upper bounds, rising; the last is infinite.
+    bounds: Vec<f64>,
+    /// `(index of the bound, value)`.
+    buckets: Vec<(u32, u32)>,
+}
+
+impl HistogramFold {
+    /// Sorts out the series of one histogram, in any order: engines differ in whether sum, count or buckets come first.
+    pub(crate) fn new(terms: &[&Term]) -> Self {
+        let mut sums = Vec::new();
+        let mut counts = Vec::new();
+        // `(bound, group, value)`
+        let mut found: Vec<(f64, u64, u32)> = Vec::new();
+        for term in terms {
+            match term.part {
+                Part::Sum => sums.push(term.value),
+                Part::Count => counts.push(term.value),
+                Part::Bucket(bound) => found.push((bound, term.group, term.value)),
+                Part::Whole => {}
+            }
+        }
+        let mut groups: Vec<u64> = found.iter().map(|&(_, group, _)| group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        found.sort_by(|a, b| a.0.total_cmp(&b.0));
+
+        let mut bounds = Vec::new();
+        let mut buckets = Vec::new();
+        for same_bound in found.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
+            // A bound that some group lacks has no exact sum (replicas of two versions under one Ray agent): leave it out.
+            let (Some(first), true) = (same_bound.first(), same_bound.len() >= groups.len()) else {
+                continue;
+            };
+            let index = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
+            bounds.push(first.0);
+            buckets.extend(same_bound.iter().map(|&(_, _, value)| (index, value)));
+        }
+        Self {
+            sums,
+            counts,
+            bounds,
+            buckets,
+        }
+    }
+
+    /// The histogram; `None` unless it is whole: sum, count, and buckets that rise up to infinity.
+    pub(crate) fn fold(&self, values: &[f64]) -> Option<Histogram> {
+        let sum_seconds = total(&self.sums, values).filter(|sum| sum.is_finite())?;
+        let count = total(&self.counts, values).filter(|count| count.is_finite() && *count >= 0.0)?;
+        let mut buckets: Vec<(Option<f64>, f64)> = self
+            .bounds
+            .iter()
+            .map(|&bound| (bound.is_finite().then_some(bound), 0.0))
+            .collect();
+        for &(index, value) in &self.buckets {
+            buckets.get_mut(index as usize)?.1 += values.get(value as usize)?;
+        }
+        let whole = buckets.last().is_some_and(|last| last.0.is_none());
+        let rises = buckets.first().is_some_and(|first| first.1 >= 0.0)
+            && buckets.iter().all(|bucket| bucket.1.is_finite())
+            && buckets.is_sorted_by(|a, b| a.1 <= b.1);
+        (whole && rises).then_some(Histogram {
+            count,
+            sum_seconds,
+            buckets,
+        })
+    }
+}
+
+/// The sum over the series; `None` when there is none.
+fn total(indices: &[u32], values: &[f64]) -> Option<f64> {
+    if indices.is_empty() {
+        return None;
+    }
+    indices.iter().map(|&index| values.get(index as usize)).sum()
+}
+
+/// The bound that the text of an `le` label gives: `1.0` and `1` are the same, and it is never below anything but +Inf that is not finite.
+pub(crate) fn bound(text: &str) -> Option<f64> {
+    let bound = crate::exposition::parse_value(text.as_bytes())?;
+    (bound.is_finite() || bound == f64::INFINITY).then_some(bound)
+}

@@ -1,0 +1,86 @@
+//! The layout of the last body: everything in it but the values, and where each value goes.
+//!
+//! A server's body changes in its values alone, second after second. Comparing the text between the values and reading the values anew is
+//! several times cheaper than parsing names and labels, and gives the same result: a value ends at the first blank or line
+//! end in both, so equal text between the values means equal lines, names and labels.
+
+use std::ops::Range;
+
+use crate::exposition::{parse_value, value_length};
+use crate::plan::Plan;
+use crate::reader::Reading;
+
+/// Bodies above this are parsed in full each time, so that one odd target cannot take the daemon's memory. vLLM with 64 data-parallel
+/// ranks sends 2.8 MB.
+const TEXT_LIMIT: usize = 4 * 1024 * 1024;
+
+/// A value that no field needs; it is still checked, since a body with a bad number is refused as a whole.
+const UNMAPPED: u32 = u32::MAX;
+
+/// One value of a body.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    /// Where its text stood.
+    pub(crate) at: Range<usize>,
+    /// Its number among the mapped values, if it is one.
+    pub(crate) mapped: Option<u32>,
+}
+
+/// The layout of a body, with the plan that it led to.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// The body without its values.
+    text: Vec<u8>,
+    /// Per value: the end in `text` of what stands before it, and its number among the mapped values.
+    entries: Vec<(u32, u32)>,
+    values: Vec<f64>,
+    plan: Plan,
+}
+
+impl Layout {
+    /// Keeps the layout of `body`; `None` where it is too large to keep.
+    pub(crate) fn new(body: &[u8], marks: &[Mark], values: Vec<f64>, plan: Plan) -> Option<Self> {
+        if body.len() > TEXT_LIMIT {
+            return None;
+        }
+        let values_length: usize = marks.iter().map(|mark| mark.at.len()).sum();
+        let mut text = Vec::with_capacity(body.len().saturating_sub(values_length));
+        let mut entries = Vec::with_capacity(marks.len());
+        let mut at = 0;
+        for mark in marks {
+            text.extend_from_slice(body.get(at..mark.at.start)?);
+            entries.push((u32::try_from(text.len()).ok()?, mark.mapped.unwrap_or(UNMAPPED)));
+            at = mark.at.end;
+        }
+        text.extend_from_slice(body.get(at..)?);
+        Some(Self {
+            text,
+            entries,
+            values,
+            plan,
+        })
+    }
+
+    /// Reads a body that differs from the last one in values only; `None` for any other.
+    pub(crate) fn read(&mut self, body: &[u8]) -> Option<Reading> {
+        let mut in_text = 0;
+        let mut in_body = 0;
+        for &(end, mapped) in &self.entries {
+            let end = end as usize;
+            let expected = self.text.get(in_text..end)?;
+            let start = in_body + expected.len();
+            if body.get(in_body..start)? != expected {
+                return None;
+            }
+            let rest = body.get(start..)?;
+            let length = value_length(rest);
+            let value = parse_value(rest.get(..length)?)?;
+            if mapped != UNMAPPED {
+                *self.values.get_mut(mapped as usize)? = value;
+            }
+            in_text = end;
+            in_body = start + length;
+        }
+        (body.get(in_body..)? == self.text.get(in_text..)?).then(|| self.plan.read(&self.values))
+    }
+}

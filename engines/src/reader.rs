@@ -1,0 +1,148 @@
+//! From the body of one target to a reading, scrape after scrape.
+
+use crate::collector::Mapper;
+use crate::detect::{Product, detect};
+use crate::error::ReadError;
+use crate::exposition::{Exposition, Item};
+use crate::json;
+use crate::layout::{Layout, Mark};
+use crate::sample::{Engine, EngineSample};
+
+/// What one body says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The server's state, as far as the body tells it.
+    pub sample: EngineSample,
+    /// The series that conditions need and the body lacks, by their newest names; a note in parentheses where the series is there but its
+    /// value is not usable.
+    pub missing: Vec<String>,
+    /// What to do about [`missing`](Self::missing); empty when nothing is.
+    pub hint: String,
+}
+
+/// Reads the bodies of one target. It keeps the layout of the last body: one reader per target, used for each of its scrapes.
+#[derive(Clone, Debug, Default)]
+pub struct BodyReader {
+    forced: Option<Engine>,
+    layout: Option<Layout>,
+    from_layout: bool,
+}
+
+impl BodyReader {
+    /// A reader that has seen no body. `forced` is the engine that the user named; `None` tells it from the content.
+    #[must_use]
+    pub const fn new(forced: Option<Engine>) -> Self {
+        Self {
+            forced,
+            layout: None,
+            from_layout: false,
+        }
+    }
+
+    /// True when the last body was read by comparing its layout, without a full parse.
+    #[must_use]
+    pub const fn read_from_layout(&self) -> bool {
+        self.from_layout
+    }
+
+    /// Reads a metrics body. The same body gives the same result whatever was read before.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not an exposition of an engine that can be read; see [`ReadError`]. Series that are missing are no error.
+    pub fn read(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
+        self.from_layout = false;
+        // llama.cpp of November 2025 (about b7010, issue 17384) sent the whole exposition as one JSON string.
+        if body.trim_ascii_start().first() == Some(&b'"') {
+            return match serde_json::from_slice::<String>(body) {
+                Ok(text) => self.read_text(text.as_bytes()),
+                Err(_) => Err(ReadError::Json {
+                    what: "a string that does not end".to_owned(),
+                }),
+            };
+        }
+        self.read_text(body)
+    }
+
+    fn read_text(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
+        if let Some(reading) = self.layout.as_mut().and_then(|layout| layout.read(body)) {
+            self.from_layout = true;
+            return Ok(reading);
+        }
+        match body.trim_ascii_start().first() {
+            None => return Err(ReadError::Empty),
+            // A brace may also begin a sample with a quoted name.
+            Some(b'{' | b'[') if json::is_json(body) => {
+                return Err(ReadError::Json {
+                    what: json::describe(body),
+                });
+            }
+            Some(b'<') => {
+                return Err(ReadError::Malformed {
+                    line: 1,
+                    reason: "this is an HTML page".to_owned(),
+                });
+            }
+            Some(_) => {}
+        }
+        self.parse(body)
+    }
+
+    fn parse(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
+        let detection = detect(body);
+        let engine = match (self.forced, detection.product) {
+            (Some(engine), _) | (None, Some(Product::Readable(engine))) => engine,
+            // The body may still be something else altogether: a fault of its text says more than its names.
+            (None, _) => Engine::Vllm,
+        };
+        let mut mapper = Mapper::new(engine);
+        let mut marks = Vec::new();
+        let mut values = Vec::new();
+        let mut families = false;
+        let mut exposition = Exposition::new(body);
+        while let Some(item) = exposition.next_item()? {
+            match item {
+                Item::Family(name) => {
+                    families = true;
+                    mapper.family(name);
+                }
+                Item::Sample(sample) => {
+                    let number = u32::try_from(values.len()).map_err(|_| ReadError::TooManySeries)?;
+                    let mapped = mapper.sample(&sample, number);
+                    if mapped {
+                        values.push(sample.value);
+                    }
+                    marks.push(Mark {
+                        at: sample.value_at,
+                        mapped: mapped.then_some(number),
+                    });
+                }
+            }
+        }
+        if marks.is_empty() && !families {
+            return Err(ReadError::Empty);
+        }
+        if !mapper.recognised() {
+            match (self.forced, detection.product) {
+                (Some(expected), Some(product)) => {
+                    return Err(ReadError::WrongEngine {
+                        expected,
+                        found: product.name().to_owned(),
+                    });
+                }
+                (None, product) => {
+                    return Err(ReadError::UnknownEngine {
+                        seen: detection.seen,
+                        looks_like: product.map(Product::name),
+                    });
+                }
+                // The user's word stands: the reading says which series are missing and what to do.
+                (Some(_), None) => {}
+            }
+        }
+        let plan = mapper.finish();
+        let reading = plan.read(&values);
+        self.layout = Layout::new(body, &marks, values, plan);
+        Ok(reading)
+    }
+}
