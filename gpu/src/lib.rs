@@ -1,5 +1,13 @@
-//! GPU samples, and the NVML session that takes them (feature `nvml`).
+//! GPU samples, what follows from them, and the NVML session that takes them (feature `nvml`).
+//!
+//! Without the feature this crate is plain data and pure functions: what the operator needs.
 
+mod findings;
 mod sample;
+mod snapshot;
+mod throttle;
 
+pub use findings::{Finding, lost_clocks, power_cap_costs_clocks, supporting_evidence};
 pub use sample::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
+pub use snapshot::{CallClass, CallStats, FailedGpu, Snapshot};
+pub use throttle::{CauseDuty, PLAUSIBLE_DUTY, ThrottleWindow, duty, implausible};
