@@ -1,1 +1,24 @@
-//! Decisions as pure functions: plan, evaluate, status, metric values; no client, no clock, no channel
+//! Decisions as pure functions over plain data: no client, no clock, no channel, so that nearly every test is a table.
+//!
+//! The way of the data: [`resolve`] turns a spec and the cluster into endpoints; [`plan`] turns endpoints into what each node daemon
+//! is to measure; [`Observations`] holds what the daemons reported; [`evaluate`] judges; [`status`] turns the judgement into the
+//! resource's status and says whether it is worth a write; [`metric`] answers an HPA.
+
+pub mod cluster;
+mod evaluate;
+mod hold;
+pub mod metric;
+mod moment;
+mod observations;
+mod plan;
+mod resolve;
+pub mod status;
+mod totals;
+
+pub use evaluate::{Finding, GpuVerdict, Input, Memory, Outcome, Verdict, evaluate};
+pub use hold::Hold;
+pub use moment::Moment;
+pub use observations::{NodeObservation, Observations, TargetObservation};
+pub use plan::{PlanRevisions, assign_urls, plan};
+pub use resolve::{AddressPolicy, Place, Resolution, ResolvedEndpoint, resolve};
+pub use totals::{EndpointState, Totals, endpoint_state};

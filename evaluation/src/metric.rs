@@ -1,0 +1,143 @@
+//! The metrics that an HPA can read of a monitor: a small constant list. A value that is not known is an error with words, never a
+//! number (promise 3 of the design).
+
+use crate::{Moment, Observations, Resolution, Totals};
+use infmon_crds::v1alpha1::InferenceMonitorSpec;
+use std::time::Duration;
+
+/// A metric on an `InferenceMonitor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Requests that wait, over all endpoints.
+    QueueDepth,
+    /// Requests that run, over all endpoints.
+    RunningRequests,
+    /// Requests that wait or run: what scale-to-zero must look at, since an empty queue does not mean idle servers.
+    InFlightRequests,
+    /// KV cache use of the fullest endpoint, 0-1.
+    KvCacheUsage,
+    /// GPUs that lose clocks.
+    ThrottledGpus,
+}
+
+impl Metric {
+    /// Every metric.
+    pub const ALL: [Self; 5] = [
+        Self::QueueDepth,
+        Self::RunningRequests,
+        Self::InFlightRequests,
+        Self::KvCacheUsage,
+        Self::ThrottledGpus,
+    ];
+
+    /// The name in the API, lower case (external metric names arrive in lower case).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueDepth => "queue-depth",
+            Self::RunningRequests => "running-requests",
+            Self::InFlightRequests => "in-flight-requests",
+            Self::KvCacheUsage => "kv-cache-usage",
+            Self::ThrottledGpus => "throttled-gpus",
+        }
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::QueueDepth => "requests that wait, summed over all endpoints",
+            Self::RunningRequests => "requests that run, summed over all endpoints",
+            Self::InFlightRequests => "requests that wait or run, summed over all endpoints",
+            Self::KvCacheUsage => "KV cache in use on the fullest endpoint, 0 to 1",
+            Self::ThrottledGpus => "GPUs of this monitor that lose clocks above the threshold",
+        }
+    }
+
+    /// The metric of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+}
+
+/// A value and how old the oldest sample in it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// The value.
+    pub value: f64,
+    /// Age of the oldest sample that it is made of.
+    pub age: Duration,
+}
+
+/// The metrics made of server samples. [`Metric::ThrottledGpus`] comes from the last verdict instead and is answered by `throttled`.
+///
+/// # Errors
+/// In words for the user of the HPA, when an endpoint that takes requests has no fresh sample, when there is no endpoint, or when an
+/// engine does not publish the value.
+pub fn read(
+    metric: Metric,
+    spec: &InferenceMonitorSpec,
+    resolution: &Resolution,
+    observations: &Observations,
+    throttled: Option<Reading>,
+    now: Moment,
+) -> Result<Reading, String> {
+    if metric == Metric::ThrottledGpus {
+        return throttled.ok_or_else(|| format!("{} is not known: no fresh GPU data. {LEFT}", metric.name()));
+    }
+    let stale_after = Duration::from_secs(u64::try_from(spec.stale_after_seconds).unwrap_or(10));
+    let totals = Totals::of(resolution, observations, stale_after, now);
+    if resolution.endpoints.is_empty() {
+        return Err(format!(
+            "{} is not known: the monitor selects no endpoint. {LEFT}",
+            metric.name()
+        ));
+    }
+    if !totals.complete() {
+        let lacking = totals.lacking();
+        let detail = if lacking.is_empty() {
+            String::new()
+        } else {
+            format!(" ({lacking})")
+        };
+        return Err(if totals.needed == 0 {
+            format!(
+                "{} is not known: none of {} endpoints takes requests yet. {LEFT}",
+                metric.name(),
+                totals.endpoints.len()
+            )
+        } else {
+            format!(
+                "{} is not known: {} of {} endpoints have no sample younger than {} s{detail}. {LEFT}",
+                metric.name(),
+                totals.missing,
+                totals.needed,
+                stale_after.as_secs()
+            )
+        });
+    }
+    let value = match metric {
+        Metric::QueueDepth => totals.waiting,
+        Metric::RunningRequests => totals.running,
+        Metric::InFlightRequests => totals
+            .waiting
+            .zip(totals.running)
+            .map(|(waiting, running)| waiting + running),
+        Metric::KvCacheUsage => totals.kv_cache_usage,
+        Metric::ThrottledGpus => None,
+    };
+    match value {
+        Some(value) if value.is_finite() && value >= 0.0 => Ok(Reading { value, age: totals.age }),
+        Some(value) => Err(format!(
+            "{} is not known: the servers give {value}. {LEFT}",
+            metric.name()
+        )),
+        None => Err(format!(
+            "{} is not known: the servers do not publish it (see the condition MetricsRecognized). {LEFT}",
+            metric.name()
+        )),
+    }
+}
+
+const LEFT: &str = "Replicas are left as they are.";

@@ -1,0 +1,195 @@
+//! What the node daemons reported, with ages turned into moments on arrival.
+
+use crate::{Moment, Place};
+use infmon_gpu::ThrottleWindow;
+use infmon_gpu::{DriverState, GpuSample};
+use infmon_samples::{Failure, NodeIdentity, Observation, Report, TargetId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// How far back preemptions are counted.
+pub(crate) const PREEMPTION_WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest window that a spec can ask for (`throttledPercent.forSeconds`).
+const THROTTLE_WINDOW: Duration = Duration::from_secs(600);
+
+/// What is known of one server.
+#[derive(Clone, Debug, Default)]
+pub struct TargetObservation {
+    /// The last good sample and when its body was read.
+    pub last: Option<(Moment, Observation)>,
+    /// Why the newest scrape failed, and since when scrapes have been failing.
+    pub failure: Option<(Moment, Failure)>,
+    /// Preemption counter over the last minute, oldest first; emptied when the counter goes backwards (restart).
+    preemptions: VecDeque<(Moment, f64)>,
+}
+
+impl TargetObservation {
+    /// Preemptions per second over the last minute; `None` when fewer than two samples tell.
+    #[must_use]
+    pub fn preemption_rate(&self) -> Option<f64> {
+        let (first, last) = (self.preemptions.front()?, self.preemptions.back()?);
+        let seconds = last.0.since(first.0).as_secs_f64();
+        // Over less than 5 s a single preemption would look like a storm.
+        (seconds >= 5.0).then(|| (last.1 - first.1) / seconds)
+    }
+
+    fn apply(&mut self, last: Option<Observation>, failure: Option<Failure>, now: Moment) {
+        if let Some(observation) = last {
+            let taken = now.before(observation.age);
+            let newer = self.last.as_ref().is_none_or(|(known, _)| taken > *known);
+            if newer {
+                self.count_preemptions(taken, observation.sample.preemptions_total);
+                self.last = Some((taken, observation));
+            }
+        }
+        self.failure = failure.map(|failure| (now.before(failure.since), failure));
+    }
+
+    fn count_preemptions(&mut self, taken: Moment, total: Option<f64>) {
+        let Some(total) = total else {
+            self.preemptions.clear();
+            return;
+        };
+        if self.preemptions.back().is_some_and(|(_, known)| total < *known) {
+            self.preemptions.clear();
+        }
+        // One point per second is enough for a rate over a minute, and bounds the memory.
+        if self
+            .preemptions
+            .back()
+            .is_some_and(|(at, _)| taken.since(*at) < Duration::from_millis(900))
+        {
+            return;
+        }
+        self.preemptions.push_back((taken, total));
+        while self
+            .preemptions
+            .front()
+            .is_some_and(|(at, _)| taken.since(*at) > PREEMPTION_WINDOW)
+        {
+            self.preemptions.pop_front();
+        }
+    }
+}
+
+/// What is known of one node.
+#[derive(Debug, Default)]
+pub struct NodeObservation {
+    /// The daemon that reports.
+    pub identity: NodeIdentity,
+    /// Its stream is open.
+    pub connected: bool,
+    /// When its newest report came.
+    pub reported: Option<Moment>,
+    /// State of the driver.
+    pub driver: DriverState,
+    /// GPUs and when they were sampled.
+    pub gpus: Vec<GpuSample>,
+    /// When the GPUs were sampled.
+    pub gpus_taken: Option<Moment>,
+    /// Lost clocks over time, by GPU uuid.
+    pub throttle: BTreeMap<String, ThrottleWindow>,
+    /// Servers.
+    pub targets: BTreeMap<TargetId, TargetObservation>,
+}
+
+/// What all node daemons reported.
+#[derive(Debug, Default)]
+pub struct Observations {
+    nodes: BTreeMap<String, NodeObservation>,
+}
+
+impl Observations {
+    /// A daemon's stream opened.
+    pub fn connected(&mut self, identity: NodeIdentity) {
+        let node = self.nodes.entry(identity.node.clone()).or_default();
+        node.identity = identity;
+        node.connected = true;
+    }
+
+    /// A daemon's stream closed. What it said stays, and grows old.
+    pub fn disconnected(&mut self, node: &str) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.connected = false;
+        }
+    }
+
+    /// Takes a report in. Targets that the daemon no longer reports are forgotten.
+    pub fn report(&mut self, node: &str, report: Report, now: Moment) {
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        node.reported = Some(now);
+        node.driver = report.gpus.driver;
+        if let Some(age) = report.gpus.age {
+            let taken = now.before(age);
+            if node.gpus_taken.is_none_or(|known| taken > known) {
+                for sample in &report.gpus.samples {
+                    let window = || ThrottleWindow::new(THROTTLE_WINDOW);
+                    node.throttle
+                        .entry(sample.uuid.clone())
+                        .or_insert_with(window)
+                        .push(taken.0, &sample.throttle);
+                }
+                let present: BTreeSet<&str> = report.gpus.samples.iter().map(|sample| sample.uuid.as_str()).collect();
+                node.throttle.retain(|uuid, _| present.contains(uuid.as_str()));
+                node.gpus = report.gpus.samples;
+                node.gpus_taken = Some(taken);
+            }
+        } else {
+            node.gpus.clear();
+            node.gpus_taken = None;
+        }
+        let reported: BTreeSet<TargetId> = report.targets.iter().map(|target| target.id.clone()).collect();
+        node.targets.retain(|id, _| reported.contains(id));
+        for target in report.targets {
+            node.targets
+                .entry(target.id)
+                .or_default()
+                .apply(target.last, target.failure, now);
+        }
+    }
+
+    /// Drops nodes that have been silent for longer than `limit`, so that a cluster that changes does not grow the state for ever.
+    pub fn forget_silent(&mut self, now: Moment, limit: Duration) {
+        self.nodes
+            .retain(|_, node| node.connected || node.reported.is_some_and(|at| now.since(at) <= limit));
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeObservation> {
+        self.nodes.get(name)
+    }
+
+    /// What is known of a server that is measured from `place`, and the node that measures it.
+    #[must_use]
+    pub fn target(&self, place: &Place, id: &TargetId) -> Option<(&str, &TargetObservation)> {
+        match place {
+            Place::Node(name) => {
+                let (name, node) = self.nodes.get_key_value(name)?;
+                node.targets.get(id).map(|target| (name.as_str(), target))
+            }
+            Place::Anywhere => self
+                .nodes
+                .iter()
+                .filter_map(|(name, node)| node.targets.get(id).map(|target| (name.as_str(), target)))
+                .max_by_key(|(_, target)| target.last.as_ref().map(|(taken, _)| *taken)),
+            Place::Nowhere => None,
+        }
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = (&String, &NodeObservation)> {
+        self.nodes.iter()
+    }
+
+    /// Nodes whose daemon's stream is open.
+    #[must_use]
+    pub fn connected_nodes(&self) -> BTreeSet<String> {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| node.connected)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
