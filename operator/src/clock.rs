@@ -1,0 +1,36 @@
+//! The only place of the operator that reads a clock.
+
+use infmon_evaluation::Moment;
+use std::time::Instant;
+
+/// Monotonic moments since the process started, and the wall clock for what people read.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts to count.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        Moment(self.start.elapsed())
+    }
+
+    /// The instant of a moment, to sleep until it.
+    #[must_use]
+    pub fn instant(&self, moment: Moment) -> Instant {
+        self.start + moment.0
+    }
+
+    /// Wall-clock time; for transition times and Events only, never for ages.
+    #[must_use]
+    pub fn wall(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+}

@@ -1,0 +1,154 @@
+//! From API objects to what decisions need of them. Everything else is dropped at once: pods are many.
+
+use crate::world::EndpointSliceView;
+use infmon_evaluation::cluster::{Pod, PodPort, ServiceAddress};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+/// A pod; `None` when it has no name, which the API server does not let happen.
+pub(super) fn pod(object: core::Pod) -> Option<Pod> {
+    let spec = object.spec.unwrap_or_default();
+    let status = object.status.unwrap_or_default();
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let ports = spec
+        .containers
+        .iter()
+        .chain(
+            spec.init_containers
+                .iter()
+                .flatten()
+                .filter(|container| container.restart_policy.is_some()),
+        )
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP")
+        .filter_map(|port| {
+            Some(PodPort {
+                name: port.name.clone().unwrap_or_default(),
+                number: u16::try_from(port.container_port).ok()?,
+            })
+        })
+        .collect();
+    let mut devices: Vec<String> = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .flat_map(|container| container.allocated_resources_status.iter().flatten())
+        .flat_map(|resource| resource.resources.iter().flatten())
+        .map(|health| health.resource_id.clone())
+        .filter(|id| id.starts_with("GPU-") || id.starts_with("MIG-"))
+        .collect();
+    devices.sort();
+    devices.dedup();
+    Some(Pod {
+        name: object.metadata.name?,
+        uid: object.metadata.uid.unwrap_or_default(),
+        node: spec.node_name,
+        ip: status.pod_ip.and_then(|ip| ip.parse().ok()),
+        labels: object.metadata.labels.unwrap_or_default(),
+        ports,
+        ready,
+        host_network: spec.host_network.unwrap_or(false),
+        terminating: object.metadata.deletion_timestamp.is_some(),
+        ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        devices,
+    })
+}
+
+/// Name and view of an EndpointSlice; `None` when it belongs to no Service.
+pub(super) fn slice(object: EndpointSlice) -> Option<(String, EndpointSliceView)> {
+    let service = object
+        .metadata
+        .labels
+        .as_ref()?
+        .get("kubernetes.io/service-name")?
+        .clone();
+    let ports: Vec<PodPort> = object
+        .ports
+        .iter()
+        .flatten()
+        .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP")
+        .filter_map(|port| {
+            Some(PodPort {
+                name: port.name.clone().unwrap_or_default(),
+                number: u16::try_from(port.port?).ok()?,
+            })
+        })
+        .collect();
+    let addresses = object
+        .endpoints
+        .into_iter()
+        .flat_map(|endpoint| {
+            let pod = endpoint
+                .target_ref
+                .filter(|target| target.kind.as_deref() == Some("Pod"))
+                .and_then(|target| target.name);
+            let ready = endpoint
+                .conditions
+                .and_then(|conditions| conditions.ready)
+                .unwrap_or(true);
+            let node = endpoint.node_name;
+            let ports = ports.clone();
+            endpoint.addresses.into_iter().filter_map(move |address| {
+                Some(ServiceAddress {
+                    ip: address.parse().ok()?,
+                    pod: pod.clone(),
+                    node: node.clone(),
+                    ready,
+                    ports: ports.clone(),
+                })
+            })
+        })
+        .collect();
+    Some((object.metadata.name?, EndpointSliceView { service, addresses }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_keeps_what_decisions_need() {
+        let object: core::Pod = serde_json::from_value(json!({
+            "metadata": {"name": "vllm-0", "uid": "u", "labels": {"app": "vllm"}, "deletionTimestamp": "2026-11-22T00:00:00Z"},
+            "spec": {"nodeName": "n1", "containers": [
+                {"name": "server", "ports": [{"name": "http", "containerPort": 8000}, {"containerPort": 53, "protocol": "UDP"}]}
+            ]},
+            "status": {"podIP": "10.0.0.7", "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": [
+                        {"resourceID": "GPU-1", "health": "Healthy"}, {"resourceID": "something-else"}]}]}]}
+        }))
+        .expect("pod");
+        let pod = pod(object).expect("named");
+        assert_eq!(
+            pod.ports,
+            [PodPort {
+                name: "http".into(),
+                number: 8000
+            }]
+        );
+        assert_eq!(pod.devices, ["GPU-1"]);
+        assert!(pod.ready && pod.terminating && !pod.ended);
+    }
+
+    #[test]
+    fn a_slice_belongs_to_its_service() {
+        let object: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {"name": "svc-abc", "labels": {"kubernetes.io/service-name": "svc"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8000, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.0.0.7"], "nodeName": "n1", "conditions": {"ready": false},
+                "targetRef": {"kind": "Pod", "name": "vllm-0"}}]
+        }))
+        .expect("slice");
+        let (name, view) = slice(object).expect("of a service");
+        assert_eq!((name.as_str(), view.service.as_str()), ("svc-abc", "svc"));
+        assert_eq!(view.addresses[0].pod.as_deref(), Some("vllm-0"));
+        assert!(!view.addresses[0].ready);
+    }
+}
