@@ -4,6 +4,8 @@
 //! writes to `crds/` and into the chart. Nothing here talks to an API server.
 // The schema derive makes private copies of public types.
 #![allow(unreachable_pub)]
+// The fields of two printer columns are no repeated attributes.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod v1alpha1;
 

@@ -184,7 +184,7 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
-        validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && url(self).getEscapedPath() in ['', '/'] && size(url(self).getQuery()) == 0 && !self.contains('@')").message("url must be http:// or https:// with a host and, if need be, a port, and nothing else: put the path into spec.metricsPath; credentials do not belong here")
+        validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && url(self).getEscapedPath() in ['', '/'] && size(url(self).getQuery()) == 0 && !self.contains('@') && !self.contains('#')").message("url must be http:// or https:// with a host and, if need be, a port, and nothing else: put the path into spec.metricsPath; credentials do not belong here")
     )]
     pub url: Option<String>,
 }
@@ -210,6 +210,11 @@ pub struct ServiceEndpoint {
     pub port: PortReference,
 }
 
+/// Label keys that Kubernetes allows, but for lengths.
+const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+/// Label values that Kubernetes allows, but for lengths.
+const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+
 /// Label selector that must not be empty.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -219,7 +224,13 @@ pub struct ServiceEndpoint {
 pub struct PodSelector {
     /// Labels the pods must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend(
+        "maxProperties" = 16,
+        "additionalProperties" = { "type": "string", "maxLength": 63, "pattern": LABEL_VALUE }
+    ))]
+    #[x_kube(
+        validation = Rule::new("self.all(key, size(key) >= 1 && size(key) <= 317)").message("each key of matchLabels must have 1 to 317 characters")
+    )]
     pub match_labels: BTreeMap<String, String>,
     /// Expressions that the labels of the pods must meet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -235,13 +246,13 @@ pub struct PodSelector {
 )]
 pub struct LabelSelectorRequirement {
     /// Label key.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), regex(pattern = LABEL_KEY))]
     pub key: String,
     /// In, NotIn, Exists or DoesNotExist.
     pub operator: SelectorOperator,
     /// Values for In and NotIn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 63)))]
+    #[schemars(length(max = 32), inner(length(max = 63), regex(pattern = LABEL_VALUE)))]
     pub values: Vec<String>,
 }
 
