@@ -1,0 +1,325 @@
+//! Round trips over full samples, and peers that are newer or broken.
+
+use super::*;
+use infmon_engines::{Engine, EngineSample, Histogram, Latency};
+use infmon_gpu::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
+use infmon_samples::{
+    Failure, FailureKind, GpuReport, Observation, Plan, Recognition, Report, Scheme, Target, TargetId, TargetReport,
+};
+use proptest::prelude::*;
+use prost::Message;
+
+fn through_bytes<M: Message + Default>(message: &M) -> M {
+    M::decode(message.encode_to_vec().as_slice()).unwrap()
+}
+
+fn report_trip(report: &Report) -> Report {
+    let sent = Duration::from_micros(123_456);
+    let (back, back_sent) = decode_report(through_bytes(&encode_report(report, sent))).unwrap();
+    assert_eq!(back_sent, sent);
+    back
+}
+
+pub(crate) fn full_engine_sample() -> EngineSample {
+    let histogram = |scale: f64| Histogram {
+        count: 40.0,
+        sum_seconds: 1.5 * scale,
+        buckets: vec![(Some(0.001 * scale), 0.0), (Some(0.25 * scale), 31.0), (None, 40.0)],
+    };
+    EngineSample {
+        engine: Some(Engine::Vllm),
+        generation: "v1-0.12+".to_owned(),
+        models: vec!["llama-70b".to_owned(), "ünïcode".to_owned()],
+        waiting: Some(12.0),
+        running: Some(0.0),
+        max_concurrency: Some(256.0),
+        kv_cache_usage: Some(0.875),
+        kv_cache_capacity_tokens: Some(1e9),
+        host_cache_usage: Some(f64::MIN_POSITIVE),
+        prompt_tokens_total: Some(9_007_199_254_740_993.0),
+        generated_tokens_total: Some(1.0),
+        preemptions_total: Some(2.0),
+        prefix_cache_hit_tokens_total: Some(3.0),
+        prefix_cache_query_tokens_total: Some(4.0),
+        prefix_cache_hit_ratio: Some(0.75),
+        requests_succeeded_total: Some(5.0),
+        requests_failed_total: Some(6.0),
+        lora_adapters: vec!["sql".to_owned()],
+        sleeping: Some(false),
+        latency: Latency {
+            time_to_first_token: Some(histogram(1.0)),
+            inter_token: Some(histogram(0.1)),
+            per_output_token: Some(histogram(0.1)),
+            end_to_end: Some(histogram(10.0)),
+            queue_time: Some(Histogram::default()),
+        },
+    }
+}
+
+pub(crate) fn full_gpu_sample() -> GpuSample {
+    let throttle = |(cause, nanoseconds)| ThrottleCounter { cause, nanoseconds };
+    GpuSample {
+        index: 7,
+        uuid: "GPU-4e5b".to_owned(),
+        name: "NVIDIA H200".to_owned(),
+        memory_total_bytes: Some(150_754_820_096),
+        memory_free_bytes: Some(0),
+        utilization_percent: Some(100),
+        memory_utilization_percent: Some(41),
+        sm_clock_mhz: Some(1980),
+        sm_clock_max_mhz: Some(1981),
+        memory_clock_mhz: Some(3201),
+        power_milliwatts: Some(698_123),
+        power_limit_milliwatts: Some(700_000),
+        power_limit_default_milliwatts: Some(700_001),
+        energy_millijoules: Some(u64::MAX),
+        temperature_celsius: Some(64),
+        temperature_margin_celsius: Some(-3),
+        memory_temperature_celsius: Some(82),
+        throttle: ThrottleCause::ALL.into_iter().zip(1..).map(throttle).collect(),
+        clocks_event_reasons: Some(1 << 63),
+        processes: Some(vec![
+            GpuProcess {
+                pid: 4711,
+                used_bytes: Some(1),
+            },
+            GpuProcess {
+                pid: u32::MAX,
+                used_bytes: None,
+            },
+        ]),
+    }
+}
+
+pub(crate) fn full_report() -> Report {
+    let failed = |kind: FailureKind| TargetReport {
+        id: TargetId(format!("failed/{}", kind.as_str())),
+        last: None,
+        failure: Some(Failure {
+            kind,
+            message: "10.0.0.7:8000 refused the connection: is the server still starting?".to_owned(),
+            since: Duration::from_millis(1500),
+        }),
+    };
+    let good = TargetReport {
+        id: TargetId("prod/vllm-0".to_owned()),
+        last: Some(Observation {
+            age: Duration::from_micros(250_001),
+            took: Duration::from_micros(1900),
+            sample: full_engine_sample(),
+            recognition: Recognition {
+                missing: vec!["vllm:kv_cache_usage_perc".to_owned()],
+                hint: "remove --disable-log-stats".to_owned(),
+            },
+        }),
+        failure: None,
+    };
+    let bare = TargetReport {
+        id: TargetId("new".to_owned()),
+        last: None,
+        failure: None,
+    };
+    Report {
+        plan_revision: u64::MAX,
+        gpus: GpuReport {
+            driver: DriverState::Ready {
+                driver_version: "580.95.05".to_owned(),
+            },
+            age: Some(Duration::ZERO),
+            samples: vec![
+                full_gpu_sample(),
+                GpuSample::default(),
+                GpuSample {
+                    processes: Some(Vec::new()),
+                    ..GpuSample::default()
+                },
+            ],
+        },
+        targets: [good, bare].into_iter().chain(FailureKind::ALL.map(failed)).collect(),
+    }
+}
+
+#[test]
+fn a_full_report_comes_back_as_it_was() {
+    let report = full_report();
+    assert_eq!(report_trip(&report), report);
+    assert_eq!(report_trip(&Report::default()), Report::default());
+}
+
+#[test]
+fn every_driver_state_comes_back() {
+    let unavailable = |category| DriverState::Unavailable {
+        category,
+        message: "cannot open shared object file".to_owned(),
+    };
+    let states = [
+        DriverState::Starting,
+        DriverState::Unresponsive { for_seconds: 31 },
+        unavailable(DriverProblem::LibraryNotFound),
+        unavailable(DriverProblem::DriverNotLoaded),
+        unavailable(DriverProblem::NoPermission),
+        unavailable(DriverProblem::DriverVersionMismatch),
+        unavailable(DriverProblem::NoDevices),
+        unavailable(DriverProblem::Unknown),
+    ];
+    for driver in states {
+        let report = Report {
+            gpus: GpuReport {
+                driver,
+                ..GpuReport::default()
+            },
+            ..Report::default()
+        };
+        assert_eq!(report_trip(&report), report);
+    }
+}
+
+#[test]
+fn a_full_plan_comes_back_as_it_was() {
+    let target = |scheme, engine| Target {
+        id: TargetId("prod/vllm-0:8000".to_owned()),
+        scheme,
+        address: "[fd00::7]:8000".to_owned(),
+        metrics_path: "/metrics?all=1".to_owned(),
+        engine,
+        period: Duration::from_millis(1000),
+        deadline: Duration::from_micros(800_001),
+        body_limit_bytes: 16 << 20,
+    };
+    let plan = Plan {
+        revision: 42,
+        period: Duration::from_millis(250),
+        targets: vec![
+            target(Scheme::Http, None),
+            target(Scheme::Https, Some(Engine::Vllm)),
+            target(Scheme::Http, Some(Engine::LlamaCpp)),
+        ],
+    };
+    assert_eq!(decode_plan(through_bytes(&encode_plan(&plan))), plan);
+    assert_eq!(
+        decode_plan(through_bytes(&encode_plan(&Plan::default()))),
+        Plan::default()
+    );
+}
+
+#[test]
+fn what_only_a_newer_peer_knows_becomes_something_safe() {
+    let mut message = encode_report(&full_report(), Duration::ZERO);
+    let gpus = message.gpus.as_mut().unwrap();
+    gpus.driver = Some(wire::Driver { state: None });
+    gpus.samples[0].throttle[0].cause = 999;
+    message.targets[0]
+        .last
+        .as_mut()
+        .unwrap()
+        .sample
+        .as_mut()
+        .unwrap()
+        .engine = "Mojo".to_owned();
+    message.targets[2].failure.as_mut().unwrap().kind = "Teapot".to_owned();
+    let (report, _) = decode_report(through_bytes(&message)).unwrap();
+    assert!(matches!(
+        report.gpus.driver,
+        DriverState::Unavailable {
+            category: DriverProblem::Unknown,
+            ..
+        }
+    ));
+    assert_eq!(report.gpus.samples[0].throttle.len(), ThrottleCause::ALL.len() - 1);
+    assert_eq!(report.targets[0].last.as_ref().unwrap().sample.engine, None);
+    assert_eq!(
+        report.targets[2].failure.as_ref().unwrap().kind,
+        FailureKind::HttpStatus
+    );
+
+    let plan = decode_plan(wire::Plan {
+        targets: vec![wire::Target {
+            scheme: 77,
+            engine: "Mojo".to_owned(),
+            ..wire::Target::default()
+        }],
+        ..wire::Plan::default()
+    });
+    assert_eq!((plan.targets[0].scheme, plan.targets[0].engine), (Scheme::Http, None));
+}
+
+#[test]
+fn histograms_that_contradict_themselves_are_refused() {
+    let broken = |change: fn(&mut wire::Histogram)| {
+        let mut message = encode_report(&full_report(), Duration::ZERO);
+        let sample = message.targets[0].last.as_mut().unwrap().sample.as_mut().unwrap();
+        change(sample.time_to_first_token.as_mut().unwrap());
+        decode_report(message).unwrap_err().to_string()
+    };
+    assert_eq!(
+        broken(|histogram| histogram.per_bucket.push(1)),
+        "a histogram has 4 counts for 3 bucket bounds"
+    );
+    assert_eq!(
+        broken(|histogram| histogram.bounds = 99),
+        "a histogram names bucket bounds 99, but the report has 4"
+    );
+}
+
+#[test]
+fn bounds_of_equal_servers_travel_once() {
+    let mut report = full_report();
+    let one = report.targets[0].clone();
+    report.targets.extend(std::iter::repeat_n(one, 7));
+    assert_eq!(encode_report(&report, Duration::ZERO).bucket_bounds.len(), 4);
+}
+
+#[test]
+fn names_longer_than_kubernetes_allows_are_refused() {
+    let hello = |node: &str, pod: &str| {
+        decode_hello(wire::Hello {
+            node: node.to_owned(),
+            pod: pod.to_owned(),
+            ..wire::Hello::default()
+        })
+    };
+    assert!(hello("node-1", "").is_ok());
+    assert_eq!(hello("", "pod"), Err(DecodeError::Name("node name")));
+    assert_eq!(hello("node-1", &"p".repeat(254)), Err(DecodeError::Name("pod name")));
+}
+
+proptest! {
+    #[test]
+    fn any_histogram_comes_back(
+        buckets in proptest::collection::vec((proptest::option::of(-1e9..1e9_f64), prop_oneof![
+            (0..1_000_000_u32).prop_map(f64::from),
+            proptest::num::f64::ANY.prop_filter("NaN is not equal to itself", |count| !count.is_nan()),
+        ]), 0..30),
+        sorted in any::<bool>(),
+    ) {
+        let mut buckets = buckets;
+        if sorted {
+            buckets.iter_mut().for_each(|(_, count)| *count = count.abs().min(1e12).trunc());
+            buckets.sort_by(|a, b| a.1.total_cmp(&b.1));
+        }
+        let mut report = full_report();
+        let last = report.targets[0].last.as_mut().unwrap();
+        last.sample.latency.end_to_end = Some(Histogram { count: 7.0, sum_seconds: -0.5, buckets });
+        prop_assert_eq!(report_trip(&report), report);
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(report) = wire::Report::decode(bytes.as_slice()) {
+            let _ = decode_report(report);
+        }
+        if let Ok(plan) = wire::Plan::decode(bytes.as_slice()) {
+            let _ = decode_plan(plan);
+        }
+    }
+
+    #[test]
+    fn a_damaged_report_is_decoded_or_refused(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = encode_report(&full_report(), Duration::ZERO).encode_to_vec();
+        let place = place.index(bytes.len());
+        bytes[place] = byte;
+        if let Ok(report) = wire::Report::decode(bytes.as_slice()) {
+            let _ = decode_report(report);
+        }
+    }
+}
