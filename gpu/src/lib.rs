@@ -4,10 +4,14 @@
 
 mod findings;
 mod sample;
+#[cfg(feature = "nvml")]
+mod session;
 mod snapshot;
 mod throttle;
 
 pub use findings::{Finding, lost_clocks, power_cap_costs_clocks, supporting_evidence};
 pub use sample::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
+#[cfg(feature = "nvml")]
+pub use session::{GpuMonitor, MonitorOptions, Stopped};
 pub use snapshot::{CallClass, CallStats, FailedGpu, Snapshot};
 pub use throttle::{CauseDuty, PLAUSIBLE_DUTY, ThrottleWindow, duty, implausible};

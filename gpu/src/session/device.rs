@@ -1,0 +1,192 @@
+//! Reads one GPU.
+
+use std::time::{Duration, Instant};
+
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
+
+use super::failure::Failure;
+use super::heart::Calls;
+use super::raw::{self, FieldBatch, ProcessList};
+use crate::sample::{GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
+use crate::snapshot::CallClass;
+
+/// The batch of each tick: field ids in the numbering up to driver 580.81. Throttle counters come first, in this order.
+const COUNTERS: [(u32, ThrottleCause); 8] = [
+    (252, ThrottleCause::HardwareThermal),
+    (253, ThrottleCause::HardwarePowerBrake),
+    (251, ThrottleCause::SoftwareThermal),
+    (74, ThrottleCause::PowerCap),
+    (77, ThrottleCause::BoardLimit),
+    (79, ThrottleCause::Reliability),
+    (76, ThrottleCause::SyncBoost),
+    (81, ThrottleCause::BelowBaseClock),
+];
+const ENERGY: (usize, u32) = (8, 83);
+const POWER_LIMIT: (usize, u32) = (9, 190);
+const POWER_LIMIT_DEFAULT: (usize, u32) = (10, 189);
+const MEMORY_TEMPERATURE: (usize, u32) = (11, 82);
+
+/// A GPU of the session, with what does not change and what is read more rarely.
+pub(super) struct GpuReader<'nvml> {
+    nvml: &'nvml Nvml,
+    device: Device<'nvml>,
+    facts: GpuSample,
+    fields: FieldBatch,
+    process_list: ProcessList,
+    processes: Option<Vec<GpuProcess>>,
+    /// When the slow calls are due; they also belong to the first tick.
+    slow_due: Instant,
+    slow_done: bool,
+    /// Limits by the older calls, for drivers that do not have them as fields.
+    power_limits: (Option<u32>, Option<u32>),
+}
+
+/// What came of reading a GPU.
+pub(super) enum Reading {
+    Sample(Box<GpuSample>),
+    /// Even memory and counters were refused: there is nothing to show.
+    Refused(NvmlError),
+}
+
+impl<'nvml> GpuReader<'nvml> {
+    /// Reads the facts. `next_slow` is when the process list is due after the first tick.
+    pub(super) fn new(
+        nvml: &'nvml Nvml,
+        index: u32,
+        next_slow: Instant,
+        calls: &mut Calls<'_>,
+    ) -> Result<Self, NvmlError> {
+        let device = calls.run(CallClass::Facts, || nvml.device_by_index(index))?;
+        let uuid = calls.run(CallClass::Facts, || device.uuid())?;
+        let name = optional(calls.run(CallClass::Facts, || device.name()))?.unwrap_or_default();
+        let sm_clock_max_mhz = optional(calls.run(CallClass::Facts, || device.max_clock_info(Clock::SM)))?;
+        let facts = GpuSample {
+            index,
+            uuid,
+            name,
+            sm_clock_max_mhz,
+            ..GpuSample::default()
+        };
+        let mut ids: Vec<u32> = COUNTERS.iter().map(|(id, _)| *id).collect();
+        ids.extend([ENERGY.1, POWER_LIMIT.1, POWER_LIMIT_DEFAULT.1, MEMORY_TEMPERATURE.1]);
+        Ok(Self {
+            nvml,
+            device,
+            facts,
+            fields: FieldBatch::new(nvml, &ids),
+            process_list: ProcessList::new(),
+            processes: None,
+            slow_due: next_slow,
+            slow_done: false,
+            power_limits: (None, None),
+        })
+    }
+
+    pub(super) fn index(&self) -> u32 {
+        self.facts.index
+    }
+
+    pub(super) fn uuid(&self) -> &str {
+        &self.facts.uuid
+    }
+
+    /// Reads everything that changes. An error ends the session.
+    pub(super) fn read(&mut self, process_period: Duration, calls: &mut Calls<'_>) -> Result<Reading, NvmlError> {
+        let (nvml, device) = (self.nvml, &self.device);
+        let mut sample = self.facts.clone();
+
+        let fields = calls.run(CallClass::FieldValues, || self.fields.read(nvml, device));
+        let memory = calls.run(CallClass::Memory, || device.memory_info());
+        let memory = match memory {
+            Err(error)
+                if is_refused(&error) && fields.as_ref().is_err_and(|error| !Failure::of(error).ends_session()) =>
+            {
+                return Ok(Reading::Refused(error));
+            }
+            memory => optional(memory)?,
+        };
+        if optional(fields)?.is_some() {
+            self.take_fields(&mut sample)?;
+        }
+        if let Some(memory) = memory {
+            sample.memory_total_bytes = Some(memory.total);
+            sample.memory_free_bytes = Some(memory.free);
+        }
+        if let Some(rates) = optional(calls.run(CallClass::Utilization, || device.utilization_rates()))? {
+            sample.utilization_percent = Some(rates.gpu);
+            sample.memory_utilization_percent = Some(rates.memory);
+        }
+        sample.sm_clock_mhz = optional(calls.run(CallClass::Clocks, || device.clock_info(Clock::SM)))?;
+        sample.memory_clock_mhz = optional(calls.run(CallClass::Clocks, || device.clock_info(Clock::Memory)))?;
+        sample.power_milliwatts = optional(calls.run(CallClass::Power, || device.power_usage()))?;
+        sample.temperature_celsius =
+            match optional(calls.run(CallClass::Temperature, || device.temperature(TemperatureSensor::Gpu)))? {
+                Some(degrees) => Some(degrees),
+                None => optional(calls.run(CallClass::Temperature, || raw::temperature(nvml, device)))?,
+            };
+        sample.temperature_margin_celsius =
+            optional(calls.run(CallClass::Temperature, || raw::margin_temperature(nvml, device)))?;
+        sample.clocks_event_reasons =
+            optional(calls.run(CallClass::EventReasons, || raw::clocks_event_reasons(nvml, device)))?;
+        self.read_slowly(&sample, process_period, calls)?;
+        sample.power_limit_milliwatts = sample.power_limit_milliwatts.or(self.power_limits.0);
+        sample.power_limit_default_milliwatts = sample.power_limit_default_milliwatts.or(self.power_limits.1);
+        sample.processes.clone_from(&self.processes);
+        Ok(Reading::Sample(Box::new(sample)))
+    }
+
+    fn take_fields(&self, sample: &mut GpuSample) -> Result<(), NvmlError> {
+        for (position, (_, cause)) in COUNTERS.into_iter().enumerate() {
+            if let Some(nanoseconds) = optional(self.fields.get(position))? {
+                sample.throttle.push(ThrottleCounter { cause, nanoseconds });
+            }
+        }
+        sample.energy_millijoules = optional(self.fields.get(ENERGY.0))?;
+        sample.power_limit_milliwatts = self.small_field(POWER_LIMIT.0)?;
+        sample.power_limit_default_milliwatts = self.small_field(POWER_LIMIT_DEFAULT.0)?;
+        sample.memory_temperature_celsius = self.small_field(MEMORY_TEMPERATURE.0)?;
+        Ok(())
+    }
+
+    fn small_field(&self, position: usize) -> Result<Option<u32>, NvmlError> {
+        Ok(optional(self.fields.get(position))?.and_then(|value| u32::try_from(value).ok()))
+    }
+
+    fn read_slowly(
+        &mut self,
+        sample: &GpuSample,
+        process_period: Duration,
+        calls: &mut Calls<'_>,
+    ) -> Result<(), NvmlError> {
+        let now = Instant::now();
+        if self.slow_done && now < self.slow_due {
+            return Ok(());
+        }
+        self.slow_done = true;
+        while self.slow_due <= now {
+            self.slow_due += process_period;
+        }
+        let (nvml, device) = (self.nvml, &self.device);
+        self.processes = optional(calls.run(CallClass::Processes, || self.process_list.read(nvml, device)))?;
+        if sample.power_limit_milliwatts.is_none() {
+            self.power_limits.0 = optional(calls.run(CallClass::Power, || device.enforced_power_limit()))?;
+            self.power_limits.1 = optional(calls.run(CallClass::Power, || device.power_management_limit_default()))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_refused(error: &NvmlError) -> bool {
+    Failure::of(error) == Failure::Refused
+}
+
+/// A value that this GPU may not have; only what ends the session stays an error.
+fn optional<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if Failure::of(&error).ends_session() => Err(error),
+        Err(_) => Ok(None),
+    }
+}

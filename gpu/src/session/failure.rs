@@ -1,0 +1,78 @@
+//! What the errors of the driver mean for a session.
+
+use nvml_wrapper::error::NvmlError;
+
+use crate::sample::DriverProblem;
+
+/// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH`: the driver is older than the structure. Not in the wrapper's enum.
+const ARGUMENT_VERSION_MISMATCH: u32 = 25;
+/// `NVML_ERROR_DEPRECATED`: calls that a newer driver has dropped. Not in the wrapper's enum.
+const DEPRECATED: u32 = 26;
+/// `NVML_ERROR_GPU_NOT_FOUND`. Not in the wrapper's enum.
+const GPU_NOT_FOUND: u32 = 28;
+
+/// What follows from an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// This GPU or this driver does not have the value: one answer for all the ways in which that is said.
+    Unsupported,
+    /// The value exists and was refused this time.
+    Refused,
+    /// The GPU is gone; the session ends, and the next one finds out what is left.
+    GpuLost,
+    /// The driver is gone or was replaced; the session ends.
+    DriverGone,
+}
+
+impl Failure {
+    pub(super) fn of(error: &NvmlError) -> Self {
+        match error {
+            NvmlError::NotSupported
+            | NvmlError::FunctionNotFound
+            | NvmlError::FailedToLoadSymbol(_)
+            | NvmlError::UnexpectedVariant(ARGUMENT_VERSION_MISMATCH | DEPRECATED) => Self::Unsupported,
+            NvmlError::GpuLost | NvmlError::UnexpectedVariant(GPU_NOT_FOUND) => Self::GpuLost,
+            NvmlError::Uninitialized | NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch => Self::DriverGone,
+            _ => Self::Refused,
+        }
+    }
+
+    pub(super) fn ends_session(self) -> bool {
+        matches!(self, Self::GpuLost | Self::DriverGone)
+    }
+}
+
+/// Why there is no session, and whether only an administrator can change that.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub(super) category: DriverProblem,
+    pub(super) message: String,
+    /// Worth trying again only rarely.
+    pub(super) lasting: bool,
+}
+
+impl Problem {
+    /// A problem that the driver named, met while doing `step`.
+    pub(super) fn of(step: &str, error: &NvmlError) -> Self {
+        let (category, lasting, advice) = match error {
+            NvmlError::LibloadingError(_) => (DriverProblem::LibraryNotFound, true, ""),
+            NvmlError::DriverNotLoaded => (DriverProblem::DriverNotLoaded, false, ""),
+            NvmlError::NoPermission | NvmlError::OperatingSystem => (
+                DriverProblem::NoPermission,
+                false,
+                "; if this worked before, the container has lost its access to the device files: restart it",
+            ),
+            NvmlError::LibRmVersionMismatch => (
+                DriverProblem::DriverVersionMismatch,
+                true,
+                "; the driver was upgraded and the old kernel module is still loaded: reload it or reboot the node",
+            ),
+            _ => (DriverProblem::Unknown, false, ""),
+        };
+        Self {
+            category,
+            message: format!("{step}: {error}{advice}"),
+            lasting,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The NVML session: one thread owns the driver library, and everybody else reads its newest [`Snapshot`].
+//!
+//! A driver call can hang for ever, so nobody waits for this thread: readers learn from a heartbeat how long the call in progress has been
+//! running, and [`GpuMonitor::stop`] leaves a hung thread behind. When the driver goes away or a GPU is lost, the library is shut down and
+//! unloaded (which also lets a driver upgrade happen), and loaded again with growing pauses.
+
+mod device;
+mod failure;
+mod heart;
+mod library;
+mod raw;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::sample::{DriverProblem, DriverState};
+use crate::snapshot::{CallStats, Snapshot};
+use heart::Heart;
+use worker::Worker;
+
+/// Shortest period between samples: faster polling holds the driver's lock long enough to disturb the workload.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+
+/// What a [`GpuMonitor`] does and how often.
+#[derive(Clone, Debug)]
+pub struct MonitorOptions {
+    /// The driver library. When set, only this one is tried.
+    pub library_path: Option<PathBuf>,
+    /// Folders to search when `library_path` is not set and the loader does not find `libnvidia-ml.so.1` by itself.
+    pub search_paths: Vec<PathBuf>,
+    /// Time between samples; at least 100 ms.
+    pub period: Duration,
+    /// Time between process lists of one GPU, the only slow call (milliseconds each).
+    pub process_period: Duration,
+    /// A driver call that takes longer makes the state `Unresponsive`; loading and initialising may take six times as long.
+    pub unresponsive_after: Duration,
+    /// First pause before the driver is tried again; it doubles with each failure.
+    pub retry_first: Duration,
+    /// Longest pause before the driver is tried again, and the pause for what only an administrator can change (no library, version
+    /// mismatch, no GPU). While only some GPUs fail, the session is renewed after this time, then ever more rarely up to ten times this.
+    pub retry_longest: Duration,
+}
+
+impl Default for MonitorOptions {
+    fn default() -> Self {
+        Self {
+            library_path: None,
+            search_paths: library::driver_folders(),
+            period: Duration::from_secs(1),
+            process_period: Duration::from_secs(8),
+            unresponsive_after: Duration::from_secs(10),
+            retry_first: Duration::from_secs(1),
+            retry_longest: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How [`GpuMonitor::stop`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The driver was left in order and the library is unloaded.
+    Cleanly,
+    /// A driver call did not return in time; the thread was left behind, and ends when that call returns.
+    Abandoned,
+}
+
+/// Takes samples of this node's GPUs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct GpuMonitor {
+    shared: Arc<Shared>,
+    unresponsive_after: Duration,
+}
+
+impl GpuMonitor {
+    /// Starts the thread. Never fails: what goes wrong is the driver state of the snapshot.
+    #[must_use]
+    pub fn start(options: MonitorOptions) -> Self {
+        let shared = Arc::new(Shared {
+            snapshot: RwLock::new(Arc::new(Snapshot::default())),
+            heart: Heart::new(),
+            control: Mutex::new(Control {
+                period: options.period.max(SHORTEST_PERIOD),
+                stop: false,
+                ended: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let unresponsive_after = options.unresponsive_after;
+        let ending = Ending(Arc::clone(&shared));
+        let spawned = std::thread::Builder::new().name("nvml".to_owned()).spawn(move || {
+            let ending = ending;
+            Worker::new(Arc::clone(&ending.0), options).run();
+        });
+        if let Err(error) = spawned {
+            let message = format!("cannot start the NVML thread: {error}");
+            shared.publish_problem(DriverProblem::Unknown, message, Vec::new());
+        }
+        Self {
+            shared,
+            unresponsive_after,
+        }
+    }
+
+    /// The newest snapshot, at once. While a driver call is overdue its state is `Unresponsive` and its samples are those of before.
+    #[must_use]
+    pub fn latest(&self) -> Arc<Snapshot> {
+        let snapshot = self.shared.snapshot();
+        match self.shared.heart.overdue(self.unresponsive_after) {
+            None => snapshot,
+            Some(running) => {
+                let for_seconds = u32::try_from(running.as_secs()).unwrap_or(u32::MAX);
+                Arc::new(Snapshot {
+                    driver: DriverState::Unresponsive { for_seconds },
+                    ..(*snapshot).clone()
+                })
+            }
+        }
+    }
+
+    /// Changes the time between samples, from now on; at least 100 ms.
+    pub fn set_period(&self, period: Duration) {
+        self.shared
+            .change(|control| control.period = period.max(SHORTEST_PERIOD));
+    }
+
+    /// Ends the thread: leaves the driver and unloads its library. Returns after `within` at the latest, also when a driver call hangs.
+    #[must_use = "an abandoned thread may keep the driver from being unloaded"]
+    pub fn stop(self, within: Duration) -> Stopped {
+        self.shared.change(|control| control.stop = true);
+        let deadline = Instant::now() + within;
+        let mut control = self.shared.control();
+        while !control.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Stopped::Abandoned;
+            }
+            control = self.shared.wait(control, left);
+        }
+        Stopped::Cleanly
+    }
+}
+
+impl Drop for GpuMonitor {
+    fn drop(&mut self) {
+        self.shared.change(|control| control.stop = true);
+    }
+}
+
+/// What the thread and its readers share. No lock is held during a driver call.
+#[derive(Debug)]
+struct Shared {
+    snapshot: RwLock<Arc<Snapshot>>,
+    heart: Heart,
+    control: Mutex<Control>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Control {
+    period: Duration,
+    stop: bool,
+    ended: bool,
+}
+
+impl Shared {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// Publishes that there is no GPU data: without samples, so that none outlives its session.
+    fn publish_problem(&self, category: DriverProblem, message: String, calls: Vec<CallStats>) {
+        let driver = DriverState::Unavailable { category, message };
+        self.publish(Snapshot {
+            driver,
+            ticks: self.snapshot().ticks,
+            calls,
+            ..Snapshot::default()
+        });
+    }
+
+    fn control(&self) -> std::sync::MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        control: std::sync::MutexGuard<'a, Control>,
+        timeout: Duration,
+    ) -> std::sync::MutexGuard<'a, Control> {
+        self.changed
+            .wait_timeout(control, timeout)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Control)) {
+        change(&mut self.control());
+        self.changed.notify_all();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.control().stop
+    }
+
+    /// Sleeps until `due` (computed again when the period changes), or until the monitor stops.
+    fn sleep_until(&self, due: impl Fn(&Control) -> Instant) {
+        let mut control = self.control();
+        while !control.stop {
+            let left = due(&control).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            control = self.wait(control, left);
+        }
+    }
+}
+
+/// Says that the thread is gone, however it ends.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.heart.rest();
+        if std::thread::panicking() {
+            let message = "the NVML thread ended unexpectedly".to_owned();
+            self.0
+                .publish_problem(DriverProblem::Unknown, message, self.0.snapshot().calls.clone());
+        }
+        self.0.change(|control| control.ended = true);
+    }
+}

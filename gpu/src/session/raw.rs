@@ -1,0 +1,180 @@
+//! The few NVML calls for which the safe wrapper loses information. All `unsafe` of this crate is here.
+#![allow(unsafe_code)]
+
+use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
+use nvml_wrapper::{Device, FieldIdScheme, Nvml};
+use nvml_wrapper_sys::bindings::{
+    nvmlFieldValue_t, nvmlMarginTemperature_t, nvmlProcessInfo_t, nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE,
+    nvmlReturn_enum_NVML_ERROR_UNKNOWN, nvmlReturn_enum_NVML_SUCCESS, nvmlTemperature_t, nvmlValue_t,
+    nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE, nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT as SIGNED_INT,
+    nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG as SIGNED_LONG_LONG,
+    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT as UNSIGNED_INT,
+    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG as UNSIGNED_LONG,
+    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG as UNSIGNED_LONG_LONG,
+    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_SHORT as UNSIGNED_SHORT,
+};
+
+use crate::sample::GpuProcess;
+
+/// Marks a value that the driver does not tell (`NVML_VALUE_NOT_AVAILABLE`).
+const NOT_AVAILABLE: u64 = u64::MAX;
+
+/// `sizeof` and version of a versioned NVML structure, as `NVML_STRUCT_VERSION` makes them.
+const fn version_1<T>() -> u32 {
+    size_of::<T>() as u32 | 1 << 24
+}
+
+/// A batch of field values that is asked for again and again.
+pub(super) struct FieldBatch {
+    values: Vec<nvmlFieldValue_t>,
+}
+
+impl FieldBatch {
+    /// `ids` in the numbering up to driver 580.81; this driver's is looked up. Answers are told apart by position.
+    pub(super) fn new(nvml: &Nvml, ids: &[u32]) -> Self {
+        let value = |id: &u32| nvmlFieldValue_t {
+            fieldId: field_id(nvml.field_id_scheme(), *id),
+            scopeId: 0,
+            timestamp: 0,
+            latencyUsec: 0,
+            valueType: 0,
+            nvmlReturn: nvmlReturn_enum_NVML_ERROR_UNKNOWN,
+            value: nvmlValue_t { ullVal: 0 },
+        };
+        Self {
+            values: ids.iter().map(value).collect(),
+        }
+    }
+
+    /// Reads all of them in one call.
+    pub(super) fn read(&mut self, nvml: &Nvml, device: &Device<'_>) -> Result<(), NvmlError> {
+        let get = nvml_sym(nvml.lib().nvmlDeviceGetFieldValues.as_ref())?;
+        for value in &mut self.values {
+            value.nvmlReturn = nvmlReturn_enum_NVML_ERROR_UNKNOWN;
+        }
+        let count = i32::try_from(self.values.len()).map_err(|_| NvmlError::InvalidArg)?;
+        // SAFETY: the handle belongs to `nvml`, which is borrowed, and the array has `count` entries.
+        nvml_try(unsafe { get(device.handle(), count, self.values.as_mut_ptr()) })
+    }
+
+    /// An answer by position.
+    pub(super) fn get(&self, position: usize) -> Result<u64, NvmlError> {
+        let value = self.values.get(position).ok_or(NvmlError::InvalidArg)?;
+        nvml_try(value.nvmlReturn)?;
+        decode(value).ok_or(NvmlError::NoData)
+    }
+}
+
+/// The same field in this driver's numbering, for the ids that are used here: drivers from 580.82 on moved 251-255 by 18.
+fn field_id(scheme: FieldIdScheme, id: u32) -> u32 {
+    match (scheme, id) {
+        (FieldIdScheme::V13Update1, 251..=255) => id + 18,
+        _ => id,
+    }
+}
+
+/// The value, whatever its type; `None` if it is negative, not a number, or of an unknown type.
+fn decode(value: &nvmlFieldValue_t) -> Option<u64> {
+    let union = value.value;
+    // SAFETY: the driver sets the member that the type names, every member is plain data, and all eight bytes were initialised.
+    unsafe {
+        match value.valueType {
+            DOUBLE => Some(union.dVal)
+                .filter(|number| number.is_finite() && *number >= 0.0)
+                .map(|number| number as u64),
+            UNSIGNED_INT => Some(u64::from(union.uiVal)),
+            #[allow(clippy::useless_conversion)] // 32 bits on some platforms
+            UNSIGNED_LONG => Some(u64::from(union.ulVal)),
+            UNSIGNED_LONG_LONG => Some(union.ullVal),
+            SIGNED_LONG_LONG => u64::try_from(union.sllVal).ok(),
+            SIGNED_INT => u64::try_from(union.siVal).ok(),
+            UNSIGNED_SHORT => Some(u64::from(union.usVal)),
+            _ => None,
+        }
+    }
+}
+
+/// All bits of the clocks event reasons, by the new name of the call or by the old one. The wrapper drops bits that it does not know.
+pub(super) fn clocks_event_reasons(nvml: &Nvml, device: &Device<'_>) -> Result<u64, NvmlError> {
+    let lib = nvml.lib();
+    let get = lib.nvmlDeviceGetCurrentClocksEventReasons.as_ref();
+    let get = nvml_sym(get.or(lib.nvmlDeviceGetCurrentClocksThrottleReasons.as_ref()))?;
+    let mut reasons = 0;
+    // SAFETY: the handle belongs to `nvml`, which is borrowed, and the result is written to a local.
+    nvml_try(unsafe { get(device.handle(), &raw mut reasons) })?;
+    Ok(reasons)
+}
+
+/// Degrees left until the hardware slows down; negative when it does.
+pub(super) fn margin_temperature(nvml: &Nvml, device: &Device<'_>) -> Result<i32, NvmlError> {
+    let get = nvml_sym(nvml.lib().nvmlDeviceGetMarginTemperature.as_ref())?;
+    let mut margin = nvmlMarginTemperature_t {
+        version: version_1::<nvmlMarginTemperature_t>(),
+        marginTemperature: 0,
+    };
+    // SAFETY: the handle belongs to `nvml`, which is borrowed, and the structure has the size that its version says.
+    nvml_try(unsafe { get(device.handle(), &raw mut margin) })?;
+    Ok(margin.marginTemperature)
+}
+
+/// Core temperature by the call that replaces `nvmlDeviceGetTemperature`.
+pub(super) fn temperature(nvml: &Nvml, device: &Device<'_>) -> Result<u32, NvmlError> {
+    let get = nvml_sym(nvml.lib().nvmlDeviceGetTemperatureV.as_ref())?;
+    let mut sensor = nvmlTemperature_t {
+        version: version_1::<nvmlTemperature_t>(),
+        sensorType: 0,
+        temperature: 0,
+    };
+    // SAFETY: the handle belongs to `nvml`, which is borrowed, and the structure has the size that its version says.
+    nvml_try(unsafe { get(device.handle(), &raw mut sensor) })?;
+    u32::try_from(sensor.temperature).map_err(|_| NvmlError::NoData)
+}
+
+/// Process list with its own buffer: one call where the wrapper makes two, and this is the slow one.
+pub(super) struct ProcessList {
+    buffer: Vec<nvmlProcessInfo_t>,
+}
+
+impl ProcessList {
+    const EMPTY: nvmlProcessInfo_t = nvmlProcessInfo_t {
+        pid: 0,
+        usedGpuMemory: NOT_AVAILABLE,
+        gpuInstanceId: 0,
+        computeInstanceId: 0,
+    };
+
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: vec![Self::EMPTY; 32],
+        }
+    }
+
+    /// Processes with a compute context on this GPU.
+    pub(super) fn read(&mut self, nvml: &Nvml, device: &Device<'_>) -> Result<Vec<GpuProcess>, NvmlError> {
+        let get = nvml_sym(nvml.lib().nvmlDeviceGetComputeRunningProcesses_v3.as_ref())?;
+        // The list may grow between the calls.
+        for _ in 0..3 {
+            let mut count = u32::try_from(self.buffer.len()).map_err(|_| NvmlError::InvalidArg)?;
+            // SAFETY: the handle belongs to `nvml`, which is borrowed, and the array has `count` entries.
+            let answer = unsafe { get(device.handle(), &raw mut count, self.buffer.as_mut_ptr()) };
+            if answer == nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE {
+                self.buffer
+                    .resize((count as usize).max(self.buffer.len()) + 32, Self::EMPTY);
+                continue;
+            }
+            nvml_try(answer)?;
+            return Ok(self.buffer.iter().take(count as usize).map(process).collect());
+        }
+        Err(NvmlError::InsufficientSize(None))
+    }
+}
+
+fn process(info: &nvmlProcessInfo_t) -> GpuProcess {
+    let used_bytes = Some(info.usedGpuMemory).filter(|used| *used != NOT_AVAILABLE);
+    GpuProcess {
+        pid: info.pid,
+        used_bytes,
+    }
+}
+
+const _: () = assert!(nvmlReturn_enum_NVML_SUCCESS == 0);

@@ -1,0 +1,252 @@
+//! The thread: sessions one after another, and the pauses between them.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::error::NvmlError;
+
+use super::device::{GpuReader, Reading};
+use super::failure::{Failure, Problem};
+use super::heart::Calls;
+use super::{MonitorOptions, SHORTEST_PERIOD, Shared, library};
+use crate::sample::{DriverProblem, DriverState};
+use crate::snapshot::{CallClass, FailedGpu, Snapshot};
+
+/// Rounds in which every GPU refuses before the session is given up.
+const REFUSED_ROUNDS: u32 = 5;
+/// How much more rarely than `retry_longest` a session is renewed for the sake of GPUs that stay lost.
+const RENEWAL_LIMIT: u32 = 10;
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    options: MonitorOptions,
+    /// Uuid by index as last seen, to name a GPU that is lost.
+    uuids: BTreeMap<u32, String>,
+    pause: Duration,
+    /// Time until a session with failed GPUs is renewed.
+    renewal: Duration,
+    ticks: u64,
+}
+
+/// The GPUs of a session.
+struct Gpus<'nvml> {
+    readers: Vec<GpuReader<'nvml>>,
+    /// Those that could not be opened, or were lost since.
+    failed: Vec<FailedGpu>,
+    /// When to look for them again with a new session.
+    renew_at: Option<Instant>,
+    /// Rounds in a row in which nothing could be read.
+    refused_rounds: u32,
+}
+
+/// Why a session ended.
+enum End {
+    Stopped,
+    /// To look again for GPUs that failed.
+    Renewal,
+    Failed(Problem),
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, mut options: MonitorOptions) -> Self {
+        options.process_period = options.process_period.max(SHORTEST_PERIOD);
+        let (pause, renewal) = (options.retry_first, options.retry_longest);
+        Self {
+            shared,
+            options,
+            uuids: BTreeMap::new(),
+            pause,
+            renewal,
+            ticks: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut calls = Calls::new(&shared.heart);
+        while !shared.is_stopping() {
+            let opened = library::open(&self.options, &mut calls);
+            let begun = Instant::now();
+            let end = match opened {
+                Ok(nvml) => {
+                    let end = self.session(&nvml, &mut calls);
+                    library::close(nvml, &mut calls);
+                    end
+                }
+                Err(problem) => End::Failed(problem),
+            };
+            let Some(pause) = self.pause_after(end, begun.elapsed(), &calls) else {
+                continue;
+            };
+            let due = Instant::now() + pause;
+            shared.sleep_until(|_| due);
+        }
+    }
+
+    /// Publishes what went wrong, and says how long to wait before the next session.
+    fn pause_after(&mut self, end: End, lasted: Duration, calls: &Calls<'_>) -> Option<Duration> {
+        let End::Failed(problem) = end else { return None };
+        self.shared
+            .publish_problem(problem.category, problem.message, calls.stats());
+        if lasted > self.options.retry_longest {
+            self.pause = self.options.retry_first;
+        }
+        Some(if problem.lasting {
+            with_jitter(self.options.retry_longest)
+        } else {
+            self.next_pause()
+        })
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = with_jitter(self.pause);
+        self.pause = (self.pause * 2).min(self.options.retry_longest);
+        pause
+    }
+
+    fn session(&mut self, nvml: &Nvml, calls: &mut Calls<'_>) -> End {
+        let version = calls.run(CallClass::Facts, || nvml.sys_driver_version());
+        let driver = DriverState::Ready {
+            driver_version: version.unwrap_or_else(|_| "unknown".to_owned()),
+        };
+        let mut gpus = match self.enumerate(nvml, calls) {
+            Ok(gpus) => gpus,
+            Err(problem) => return End::Failed(problem),
+        };
+        if gpus.failed.is_empty() {
+            self.renewal = self.options.retry_longest;
+        } else {
+            gpus.renew_at = Some(Instant::now() + self.renewal);
+            self.renewal = (self.renewal * 2).min(self.options.retry_longest * RENEWAL_LIMIT);
+        }
+        loop {
+            let taken = Instant::now();
+            let mut snapshot = match self.round(&mut gpus, calls) {
+                Ok(snapshot) => snapshot,
+                Err(end) => return end,
+            };
+            self.ticks += 1;
+            snapshot.driver = driver.clone();
+            snapshot.taken = Some(taken);
+            snapshot.ticks = self.ticks;
+            snapshot.calls = calls.stats();
+            self.shared.publish(snapshot);
+
+            self.shared.sleep_until(|control| taken + control.period);
+            if self.shared.is_stopping() {
+                return End::Stopped;
+            }
+            if gpus.renew_at.is_some_and(|renew_at| renew_at <= Instant::now()) {
+                return End::Renewal;
+            }
+        }
+    }
+
+    /// Reads every GPU once.
+    fn round(&mut self, gpus: &mut Gpus<'_>, calls: &mut Calls<'_>) -> Result<Snapshot, End> {
+        let mut snapshot = Snapshot::default();
+        let mut refusals = Vec::new();
+        let mut refusal = None;
+        let mut position = 0;
+        while let Some(reader) = gpus.readers.get_mut(position) {
+            if self.shared.is_stopping() {
+                return Err(End::Stopped);
+            }
+            let reading = reader.read(self.options.process_period, calls);
+            let (index, uuid) = (reader.index(), reader.uuid().to_owned());
+            position += 1;
+            match reading {
+                Ok(Reading::Sample(sample)) => snapshot.samples.push(*sample),
+                Ok(Reading::Refused(error)) => {
+                    refusals.push(failed_gpu(index, Some(uuid), &error));
+                    refusal = Some(error);
+                }
+                Err(error) if Failure::of(&error) == Failure::GpuLost && gpus.readers.len() > 1 => {
+                    // The others go on until the session is renewed.
+                    position -= 1;
+                    gpus.readers.remove(position);
+                    gpus.failed.push(failed_gpu(index, Some(uuid), &error));
+                    let renew_at = Instant::now() + self.next_pause();
+                    gpus.renew_at = Some(gpus.renew_at.map_or(renew_at, |earlier| earlier.min(renew_at)));
+                }
+                Err(error) => return Err(End::Failed(Problem::of(&format!("GPU {index} {uuid}"), &error))),
+            }
+        }
+        match refusal {
+            Some(error) if snapshot.samples.is_empty() => {
+                gpus.refused_rounds += 1;
+                if gpus.refused_rounds >= REFUSED_ROUNDS {
+                    return Err(End::Failed(Problem::of("every GPU refuses to be read", &error)));
+                }
+            }
+            _ => gpus.refused_rounds = 0,
+        }
+        snapshot.failed = gpus.failed.iter().cloned().chain(refusals).collect();
+        snapshot.failed.sort_by_key(|failed| failed.index);
+        Ok(snapshot)
+    }
+
+    /// Opens every GPU. Those that fail are told apart, as long as one works.
+    fn enumerate<'nvml>(&mut self, nvml: &'nvml Nvml, calls: &mut Calls<'_>) -> Result<Gpus<'nvml>, Problem> {
+        let count = calls
+            .run(CallClass::Facts, || nvml.device_count())
+            .map_err(|error| Problem::of("counting the GPUs", &error))?;
+        let mut readers = Vec::new();
+        let mut failed = Vec::new();
+        let mut last_error = None;
+        let now = Instant::now();
+        for index in 0..count {
+            if self.shared.is_stopping() {
+                break;
+            }
+            // Spread over the period, so that the slow calls of eight GPUs do not come at once.
+            let next_slow = now + self.options.process_period * index / count;
+            match GpuReader::new(nvml, index, next_slow, calls) {
+                Ok(reader) => {
+                    self.uuids.insert(index, reader.uuid().to_owned());
+                    readers.push(reader);
+                }
+                Err(error) if Failure::of(&error) == Failure::DriverGone => {
+                    return Err(Problem::of(&format!("GPU {index}"), &error));
+                }
+                Err(error) => {
+                    failed.push(failed_gpu(index, self.uuids.get(&index).cloned(), &error));
+                    last_error = Some((index, error));
+                }
+            }
+        }
+        match last_error {
+            Some((index, error)) if readers.is_empty() => Err(Problem::of(&format!("GPU {index}"), &error)),
+            _ if count == 0 => Err(Problem {
+                category: DriverProblem::NoDevices,
+                message: "the driver is loaded and knows no GPU".to_owned(),
+                lasting: true,
+            }),
+            _ => Ok(Gpus {
+                readers,
+                failed,
+                renew_at: None,
+                refused_rounds: 0,
+            }),
+        }
+    }
+}
+
+fn failed_gpu(index: u32, uuid: Option<String>, error: &NvmlError) -> FailedGpu {
+    FailedGpu {
+        index,
+        uuid,
+        lost: Failure::of(error) == Failure::GpuLost,
+        message: error.to_string(),
+    }
+}
+
+/// Between 75 % and 125 %, so that the daemons of a cluster do not keep step after a common cause.
+fn with_jitter(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 512;
+    pause * (768 + u32::try_from(random).unwrap_or(0)) / 1024
+}
