@@ -3,6 +3,10 @@
 use crate::plan::{Part, Term};
 use crate::sample::Histogram;
 
+/// Bounds that a histogram may have. vLLM has up to 23 by default; without a limit a hostile server could have each of its readings carry
+/// thousands of buckets to every replica of the operator.
+const BOUND_LIMIT: usize = 256;
+
 /// Which values make up a histogram.
 #[derive(Clone, Debug)]
 pub(crate) struct HistogramFold {
@@ -57,6 +61,9 @@ impl HistogramFold {
     pub(crate) fn fold(&self, values: &[f64]) -> Option<Histogram> {
         let sum_seconds = total(&self.sums, values).filter(|sum| sum.is_finite())?;
         let count = total(&self.counts, values).filter(|count| count.is_finite() && *count >= 0.0)?;
+        if self.bounds.len() > BOUND_LIMIT {
+            return None;
+        }
         let mut buckets: Vec<(Option<f64>, f64)> = self
             .bounds
             .iter()
@@ -85,7 +92,7 @@ fn total(indices: &[u32], values: &[f64]) -> Option<f64> {
     indices.iter().map(|&index| values.get(index as usize)).sum()
 }
 
-/// The bound that the text of an `le` label gives: `1.0` and `1` are the same, and it is never below anything but +Inf that is not finite.
+/// The bound that the text of an `le` label gives, so that `1.0` and `1` are the same; `None` unless finite or +Inf.
 pub(crate) fn bound(text: &str) -> Option<f64> {
     let bound = crate::exposition::parse_value(text.as_bytes())?;
     (bound.is_finite() || bound == f64::INFINITY).then_some(bound)

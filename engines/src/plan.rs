@@ -299,6 +299,8 @@ fn set_histogram(sample: &mut EngineSample, field: Field, histogram: Option<Hist
 
 /// Adapters that one reading may name; a server has a handful, a hostile one could send a body full.
 const ADAPTER_LIMIT: usize = 256;
+/// Bytes that the name of one may have; a longer one is left out.
+const ADAPTER_NAME_BYTES: usize = 512;
 
 /// The adapters of the label set written last. vLLM never drops old label sets: the value is the Unix time of the last write.
 fn newest_adapters(sets: &[AdapterSet], values: &[f64]) -> Vec<String> {
@@ -314,7 +316,8 @@ fn newest_adapters(sets: &[AdapterSet], values: &[f64]) -> Vec<String> {
     };
     let mut adapters: Vec<String> = Vec::new();
     for name in newest.running.split(',').chain(newest.waiting.split(',')) {
-        if !name.is_empty() && adapters.len() < ADAPTER_LIMIT && !adapters.iter().any(|adapter| adapter == name) {
+        let usable = !name.is_empty() && name.len() <= ADAPTER_NAME_BYTES && adapters.len() < ADAPTER_LIMIT;
+        if usable && !adapters.iter().any(|adapter| adapter == name) {
             adapters.push(name.to_owned());
         }
     }

@@ -484,3 +484,39 @@ fn bodies_that_are_no_exposition_say_what_they_are() {
         ReadError::TooManySeries
     );
 }
+
+#[test]
+fn a_reading_stays_small_whatever_the_body_holds() {
+    let mut body = String::from("vllm:e2e_request_latency_seconds_sum 1\nvllm:e2e_request_latency_seconds_count 1\n");
+    for n in 0..1000 {
+        body += &format!("vllm:e2e_request_latency_seconds_bucket{{model_name=\"model-{n}\",le=\"{n}\"}} 1\n");
+    }
+    body += "vllm:e2e_request_latency_seconds_bucket{le=\"+Inf\"} 1\n";
+    let many: Vec<String> = (0..1000)
+        .map(|n| format!("adapter-{n}"))
+        .chain(["x".repeat(1000)])
+        .collect();
+    body += &format!(
+        "vllm:lora_requests_info{{running_lora_adapters=\"{}\"}} 1.8e9\n",
+        many.join(",")
+    );
+    let sample = read(body.as_bytes()).sample;
+    assert_eq!((sample.models.len(), sample.lora_adapters.len()), (64, 256));
+    assert!(
+        sample
+            .latency
+            .end_to_end
+            .is_none_or(|histogram| histogram.buckets.len() <= 256)
+    );
+
+    let bounds = |count: u32| {
+        let mut body =
+            String::from("vllm:e2e_request_latency_seconds_sum 1\nvllm:e2e_request_latency_seconds_count 1\n");
+        for n in 1..count {
+            body += &format!("vllm:e2e_request_latency_seconds_bucket{{le=\"{n}\"}} 1\n");
+        }
+        body + "vllm:e2e_request_latency_seconds_bucket{le=\"+Inf\"} 1\n"
+    };
+    assert!(read(bounds(256).as_bytes()).sample.latency.end_to_end.is_some());
+    assert_eq!(read(bounds(257).as_bytes()).sample.latency.end_to_end, None);
+}
