@@ -51,17 +51,14 @@
 
 {{/* Names of the metrics that the operator serves, as a JSON list. */}}
 {{- define "inference-monitor.metricNames" -}}
-["queue-depth","running-requests","in-flight-requests","kv-cache-usage","time-to-first-token-p95-seconds","tokens-per-second","gpu-utilization","throttled-gpus"]
+["queue-depth","running-requests","in-flight-requests","kv-cache-usage","throttled-gpus"]
 {{- end }}
 
-{{/* The metrics as RBAC resources of custom.metrics.k8s.io: of monitors, and of the pods that serve. RBAC has no wildcard for "every
-     subresource of this resource", so they are written out. */}}
+{{/* The metrics as RBAC resources of custom.metrics.k8s.io. RBAC has no wildcard for "every subresource of this resource", so they are
+     written out. */}}
 {{- define "inference-monitor.metricResources" -}}
 {{- range include "inference-monitor.metricNames" . | fromJsonArray }}
 - inferencemonitors.inferencemonitor.io/{{ . }}
-{{- end }}
-{{- range include "inference-monitor.metricNames" . | fromJsonArray }}
-- pods/{{ . }}
 {{- end }}
 {{- end }}
 
