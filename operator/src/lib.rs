@@ -9,6 +9,8 @@ pub mod clock;
 pub mod config;
 pub mod daemon_sets;
 pub mod events;
+pub mod exposition;
+pub mod json_api;
 pub mod judgement;
 pub mod leadership;
 pub mod metric_source;

@@ -1,0 +1,1 @@
+//! The certificates of the servers, made and rotated by the operator itself.
