@@ -4,6 +4,7 @@
 //! [`daemon_sets`] write (the leader only, see [`leadership`]), [`metrics_api`] answers (every replica). The decisions themselves are
 //! in the crate `infmon-evaluation`.
 
+pub mod args;
 pub mod certificates;
 pub mod clock;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod leadership;
 pub mod metric_source;
 pub mod metrics_api;
 pub mod node_sessions;
+pub mod run;
 pub mod status_writer;
 pub mod watches;
 pub mod world;

@@ -8,7 +8,7 @@ mod reconcile;
 
 pub use build::{CONTAINER, LINK_AUDIENCE, daemon_set, name_of};
 pub use need::{NodeLabels, Overlap, Step, needed_profiles, overlaps, step};
-pub use reconcile::run;
+pub use reconcile::Reconciler;
 
 /// Label on every DaemonSet that this operator manages, and on its pods: the node profile.
 pub const PROFILE_LABEL: &str = "inferencemonitor.io/node-profile";

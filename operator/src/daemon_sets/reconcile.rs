@@ -34,155 +34,172 @@ struct State {
     owner: Option<OwnerReference>,
 }
 
-/// Reconciles until `shutdown`.
-pub async fn run(
-    client: kube::Client,
-    config: Arc<Config>,
-    namespace: String,
-    world: SharedWorld,
-    cluster: ClusterView,
-    claim: watch::Receiver<Claim>,
-    shutdown: CancellationToken,
-) {
-    let api: Api<DaemonSet> = Api::namespaced(client.clone(), &namespace);
-    let mut state = State::default();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = cluster.changed() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        // Before the first lists nobody knows what is needed: deleting every DaemonSet then would be the worst of mistakes.
-        if !claim.borrow().is_current(Instant::now()) || !cluster.is_complete() {
-            state = State::default();
-            continue;
-        }
-        let nodes = cluster.nodes();
-        report_overlaps(&mut state, &config, &nodes);
-        let monitors = world.keys().len();
-        let needed = needed_profiles(&config.node_profiles, &nodes, monitors);
-        let live = cluster.daemon_sets();
-        if state.owner.is_none() {
-            state.owner = owner(&client, &config.deployment, &namespace).await;
-        }
-        for profile in &config.node_profiles {
-            let wanted = daemon_set(&config, profile, &namespace, state.owner.clone());
-            let hash = hash_of(&wanted);
-            let generation = live.get(&profile.name).copied();
-            let in_place =
-                generation.is_some_and(|generation| state.applied.get(&profile.name) == Some(&(hash, generation)));
-            act(
-                &api,
-                &mut state,
-                &profile.name,
-                Some((&wanted, hash)),
-                needed.contains(profile.name.as_str()),
-                generation.is_some(),
-                in_place,
-                &config,
-                &claim,
-            )
-            .await;
-        }
-        // DaemonSets of profiles that the configuration no longer has.
-        for profile in live
-            .keys()
-            .filter(|name| config.node_profiles.iter().all(|profile| profile.name != **name))
-        {
-            act(&api, &mut state, profile, None, false, true, true, &config, &claim).await;
-        }
+/// What to reconcile with.
+pub struct Reconciler {
+    /// For the DaemonSets and the operator's own Deployment.
+    pub client: kube::Client,
+    /// Profiles and daemon.
+    pub config: Arc<Config>,
+    /// Namespace of the operator and its DaemonSets.
+    pub namespace: String,
+    /// Monitors.
+    pub world: SharedWorld,
+    /// Nodes and DaemonSets.
+    pub cluster: ClusterView,
+    /// Whether the monitors have been listed once.
+    pub monitors_listed: watch::Receiver<bool>,
+    /// Whether this replica may write.
+    pub claim: watch::Receiver<Claim>,
+}
+
+impl std::fmt::Debug for Reconciler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reconciler")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-async fn act(
-    api: &Api<DaemonSet>,
-    state: &mut State,
-    profile: &str,
-    wanted: Option<(&DaemonSet, u64)>,
+/// What is found of one DaemonSet.
+#[derive(Clone, Copy, Debug)]
+struct Found {
     needed: bool,
     exists: bool,
     in_place: bool,
-    config: &Config,
-    claim: &watch::Receiver<Claim>,
-) {
-    let now = Instant::now();
-    if needed {
-        state.unneeded.remove(profile);
-    }
-    let unneeded_for = if needed {
-        Duration::ZERO
-    } else {
-        now - *state.unneeded.entry(profile.to_owned()).or_insert(now)
-    };
-    let grace = Duration::from_secs(config.node_daemon.removal_grace_seconds);
-    let decided = step(needed, exists, in_place, unneeded_for, grace);
-    if matches!(decided, Step::Keep | Step::Wait)
-        || state.retry.get(profile).is_some_and(|retry| now < *retry)
-        || !claim.borrow().is_current(now)
-    {
-        return;
-    }
-    let name = name_of(profile);
-    let outcome = match (decided, wanted) {
-        (Step::Apply, Some((set, hash))) => {
-            let params = PatchParams::apply(FIELD_MANAGER).force();
-            match deadline(
-                "daemon set apply",
-                CALL_DEADLINE,
-                api.patch(&name, &params, &Patch::Apply(set)),
-            )
-            .await
-            {
-                Ok(Ok(applied)) => {
-                    tracing::info!(daemon_set = name, profile, "applied the node daemon's DaemonSet");
-                    state
-                        .applied
-                        .insert(profile.to_owned(), (hash, applied.metadata.generation));
-                    Ok(())
-                }
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
+}
+
+impl Reconciler {
+    /// Reconciles until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut state = State::default();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.cluster.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
+            // Before the first lists nobody knows what is needed: deleting every DaemonSet then would be the worst of mistakes.
+            let listed = *self.monitors_listed.borrow() && self.cluster.is_complete();
+            if !self.leads() || !listed {
+                state = State::default();
+                continue;
+            }
+            self.look(&mut state).await;
         }
-        _ => match deadline(
-            "daemon set delete",
-            CALL_DEADLINE,
-            api.delete(&name, &DeleteParams::background()),
-        )
-        .await
+    }
+
+    fn leads(&self) -> bool {
+        self.claim.borrow().is_current(Instant::now())
+    }
+
+    async fn look(&self, state: &mut State) {
+        let profiles = &self.config.node_profiles;
+        let nodes = self.cluster.nodes();
+        report_overlaps(state, &self.config, &nodes);
+        let needed = needed_profiles(profiles, &nodes, self.world.keys().len());
+        let live = self.cluster.daemon_sets();
+        if state.owner.is_none() {
+            state.owner = owner(&self.client, &self.config.deployment, &self.namespace).await;
+        }
+        for profile in profiles {
+            let wanted = daemon_set(&self.config, profile, &self.namespace, state.owner.clone());
+            let hash = hash_of(&wanted);
+            let generation = live.get(&profile.name).copied();
+            let found = Found {
+                needed: needed.contains(profile.name.as_str()),
+                exists: generation.is_some(),
+                in_place: generation
+                    .is_some_and(|generation| state.applied.get(&profile.name) == Some(&(hash, generation))),
+            };
+            self.act(state, &profile.name, Some((&wanted, hash)), found).await;
+        }
+        // DaemonSets of profiles that the configuration no longer has.
+        let gone = Found {
+            needed: false,
+            exists: true,
+            in_place: true,
+        };
+        for profile in live
+            .keys()
+            .filter(|name| profiles.iter().all(|profile| profile.name != **name))
         {
-            Ok(Ok(_)) => {
+            self.act(state, profile, None, gone).await;
+        }
+    }
+
+    async fn act(&self, state: &mut State, profile: &str, wanted: Option<(&DaemonSet, u64)>, found: Found) {
+        let now = Instant::now();
+        let unneeded_for = if found.needed {
+            state.unneeded.remove(profile);
+            Duration::ZERO
+        } else {
+            now - *state.unneeded.entry(profile.to_owned()).or_insert(now)
+        };
+        let grace = Duration::from_secs(self.config.node_daemon.removal_grace_seconds);
+        let decided = step(found.needed, found.exists, found.in_place, unneeded_for, grace);
+        if matches!(decided, Step::Keep | Step::Wait)
+            || state.retry.get(profile).is_some_and(|retry| now < *retry)
+            || !self.leads()
+        {
+            return;
+        }
+        let name = name_of(profile);
+        let outcome = match (decided, wanted) {
+            (Step::Apply, Some((set, hash))) => self.apply(&name, set).await.map(|generation| {
+                tracing::info!(daemon_set = name, profile, "applied the node daemon's DaemonSet");
+                state.applied.insert(profile.to_owned(), (hash, generation));
+            }),
+            _ => self.delete(&name).await.map(|()| {
                 tracing::info!(
                     daemon_set = name,
                     profile,
                     "deleted the node daemon's DaemonSet: nothing needs it"
                 );
                 state.applied.remove(profile);
-                Ok(())
+            }),
+        };
+        let pause = match outcome {
+            // The watch needs a moment to show what was done; without the pause it would be done twice.
+            Ok(()) => Duration::from_secs(1),
+            Err(error) => {
+                tracing::warn!(daemon_set = name, profile, %error, "failed to bring the DaemonSet to what is needed");
+                Duration::from_secs(5)
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
-        },
-    };
-    match outcome {
-        // The watch needs a moment to show what was done; without the pause it would be done twice.
-        Ok(()) => state
-            .retry
-            .insert(profile.to_owned(), Instant::now() + Duration::from_secs(1)),
-        Err(error) => {
-            tracing::warn!(
-                daemon_set = name,
-                profile,
-                error,
-                "failed to bring the DaemonSet to what is needed"
-            );
-            state
-                .retry
-                .insert(profile.to_owned(), Instant::now() + Duration::from_secs(5))
+        };
+        state.retry.insert(profile.to_owned(), Instant::now() + pause);
+    }
+
+    fn api(&self) -> Api<DaemonSet> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Returns the generation after the apply.
+    async fn apply(&self, name: &str, set: &DaemonSet) -> anyhow::Result<Option<i64>> {
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let api = self.api();
+        let patch = Patch::Apply(set);
+        Ok(
+            deadline("daemon set apply", CALL_DEADLINE, api.patch(name, &params, &patch))
+                .await??
+                .metadata
+                .generation,
+        )
+    }
+
+    async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        let api = self.api();
+        match deadline(
+            "daemon set delete",
+            CALL_DEADLINE,
+            api.delete(name, &DeleteParams::background()),
+        )
+        .await?
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
         }
-    };
+    }
 }
 
 fn report_overlaps(state: &mut State, config: &Config, nodes: &NodeLabels) {
