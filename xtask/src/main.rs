@@ -1,11 +1,28 @@
 //! Commands of this repository, run as `cargo xtask COMMAND`.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `generate` | files made from the API types and the chart |
+//! | `verify` | rules of structure that no compiler checks |
+//! | `test` | the tests, and what they need built before |
+//! | `ci` | everything that has to pass before a change is merged |
+//! | `workspace` | the repository's folder, its files, programs run in it |
 
+mod ci;
 mod generate;
+mod test;
+mod verify;
+mod workspace;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Commands of this repository")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Commands of this repository"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -13,16 +30,36 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write every generated file: CRD, its copy in the chart
+    /// Write every generated file: CRD, its copy in the chart, docs/api.md, manifests/install.yaml
     Generate {
         /// Write nothing; fail when a file differs from what would be written
         #[arg(long)]
         check: bool,
     },
+    /// Check the rules of structure: crate graph, sources, documents, licences
+    Verify,
+    /// Build what the tests need, then run them all
+    Test {
+        /// Given to cargo test: -p infmon-crds, a name, -- --nocapture
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Everything that has to pass before a change is merged
+    Ci,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
         Command::Generate { check } => generate::run(check),
+        Command::Verify => verify::run(),
+        Command::Test { arguments } => test::run(&arguments),
+        Command::Ci => ci::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
