@@ -17,6 +17,18 @@ pub fn termination_log(path: &Path, error: &anyhow::Error) -> io::Result<()> {
     io::Write::write_all(&mut file, message(error).as_bytes())
 }
 
+/// What a `main` does with its error: logs it (or prints it, when logs are not set up yet) and leaves it for `kubectl describe pod`.
+pub fn last_words(error: &anyhow::Error) {
+    let text = message(error);
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(error = text, "the process ends");
+    } else {
+        eprintln!("error: {text}");
+    }
+    // Not there outside a pod.
+    let _ = termination_log(Path::new("/dev/termination-log"), error);
+}
+
 /// The error and its causes on one line, without a cause that the text before already says (some libraries embed their sources).
 #[must_use]
 pub fn message(error: &anyhow::Error) -> String {
