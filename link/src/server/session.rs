@@ -49,7 +49,7 @@ impl<S: NodeSessions> Session<S> {
                 );
                 let _ = tokio::time::timeout(LAST_WORDS_DEADLINE, to_node.send(Err(status))).await;
             }
-            None => tracing::info!(node = node.node, "node disconnected"),
+            None => tracing::debug!(node = node.node, "stream ended by the node"),
         }
     }
 
