@@ -1,1 +1,18 @@
-//! The node daemon: samples GPUs, scrapes the inference servers of its node, reports; no Kubernetes client
+//! The node daemon: samples GPUs, scrapes the inference servers of its node, reports. It has no Kubernetes client and no credential but
+//! the token that the operator asks for.
+//!
+//! [`spawn`] is the part without a network peer, which a standalone process uses as well: a plan goes in, a report per period comes
+//! out. [`run`](run::run) adds the link to the operator, the admin server and the signals.
+
+pub mod args;
+mod daemon;
+mod gpus;
+mod metrics;
+mod report;
+pub mod run;
+mod scrape;
+
+pub use daemon::{DaemonOptions, spawn};
+pub use gpus::GpuOptions;
+pub use metrics::DaemonMetrics;
+pub use scrape::AddressPolicy;

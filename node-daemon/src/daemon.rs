@@ -1,0 +1,90 @@
+//! The core of the daemon: a plan goes in, a report per period comes out.
+
+use crate::gpus::{GpuOptions, Gpus};
+use crate::metrics::DaemonMetrics;
+use crate::report::assemble;
+use crate::scrape::{AddressPolicy, Scrapers};
+use infmon_runtime::Shutdown;
+use infmon_samples::{Plan, Report};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+/// A report costs a message per operator replica; nothing that reads them reacts faster.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+/// A plan without a period, or with an absurd one, must not silence the node.
+const LONGEST_PERIOD: Duration = Duration::from_secs(60);
+
+/// What the core does.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// How GPUs are read.
+    pub gpu: GpuOptions,
+    /// Which addresses may be scraped.
+    pub addresses: AddressPolicy,
+    /// Where it counts.
+    pub metrics: DaemonMetrics,
+}
+
+/// Starts sampling and scraping as the plan says, until the shutdown; a task of `shutdown` does it.
+///
+/// The receiver gets a report per period of the plan, the first at once. Its initial value is an empty report that nobody made.
+pub fn spawn(
+    options: DaemonOptions,
+    plan: watch::Receiver<Arc<Plan>>,
+    shutdown: &Shutdown,
+) -> watch::Receiver<Arc<Report>> {
+    let (sender, receiver) = watch::channel(Arc::new(Report::default()));
+    shutdown.spawn("sampling", sample(options, plan, sender, shutdown.token()));
+    receiver
+}
+
+async fn sample(
+    options: DaemonOptions,
+    mut plan: watch::Receiver<Arc<Plan>>,
+    reports: watch::Sender<Arc<Report>>,
+    shutdown: CancellationToken,
+) {
+    let mut current = Arc::clone(&plan.borrow_and_update());
+    let mut gpus = Gpus::start(options.gpu);
+    let mut scrapers = Scrapers::new(options.addresses, options.metrics.clone());
+    gpus.set_period(period(&current));
+    scrapers.follow(&current);
+    let mut ticks = interval(&current);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            // Without a sender the last plan stays in force.
+            Ok(()) = plan.changed() => {
+                let next = Arc::clone(&plan.borrow_and_update());
+                tracing::info!(revision = next.revision, targets = next.targets.len(), "following a new plan");
+                scrapers.follow(&next);
+                if period(&next) != period(&current) {
+                    gpus.set_period(period(&next));
+                    ticks = interval(&next);
+                }
+                current = next;
+            }
+            _ = ticks.tick() => {
+                let snapshot = gpus.latest();
+                let report = assemble(Instant::now(), current.revision, &snapshot, scrapers.states());
+                options.metrics.reported(snapshot);
+                reports.send_replace(Arc::new(report));
+            }
+        }
+    }
+    drop(scrapers);
+    gpus.stop().await;
+}
+
+fn period(plan: &Plan) -> Duration {
+    plan.period.clamp(SHORTEST_PERIOD, LONGEST_PERIOD)
+}
+
+fn interval(plan: &Plan) -> Interval {
+    let mut interval = tokio::time::interval(period(plan));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
+}

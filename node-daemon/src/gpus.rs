@@ -1,0 +1,98 @@
+//! The GPUs of the node, or the reason why there are none to see.
+
+use infmon_gpu::{DriverProblem, DriverState, GpuMonitor, MonitorOptions, Snapshot, Stopped};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time for the driver session to end; a hung driver call is left behind after it.
+const STOP_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Whether and how GPUs are read.
+#[derive(Clone, Debug)]
+pub enum GpuOptions {
+    /// GPUs are not read.
+    Off,
+    /// GPUs are read through NVML. A node without GPU or driver says so in its reports.
+    Nvml(MonitorOptions),
+}
+
+/// The source of GPU samples.
+#[derive(Debug)]
+pub(crate) struct Gpus {
+    monitor: Option<GpuMonitor>,
+    /// Kind of the state that was last logged.
+    told: Option<std::mem::Discriminant<DriverState>>,
+}
+
+impl Gpus {
+    pub(crate) fn start(options: GpuOptions) -> Self {
+        let monitor = match options {
+            GpuOptions::Off => None,
+            GpuOptions::Nvml(options) => Some(GpuMonitor::start(options)),
+        };
+        Self { monitor, told: None }
+    }
+
+    pub(crate) fn set_period(&self, period: Duration) {
+        if let Some(monitor) = &self.monitor {
+            monitor.set_period(period);
+        }
+    }
+
+    /// The newest snapshot. Logs one line when the state of the driver has become another one.
+    pub(crate) fn latest(&mut self) -> Arc<Snapshot> {
+        let snapshot = match &self.monitor {
+            Some(monitor) => monitor.latest(),
+            None => Arc::new(Snapshot {
+                driver: DriverState::Unavailable {
+                    category: DriverProblem::NoDevices,
+                    message: "GPUs are not read: the node daemon runs with --no-gpu".to_owned(),
+                },
+                ..Snapshot::default()
+            }),
+        };
+        let kind = std::mem::discriminant(&snapshot.driver);
+        if self.told != Some(kind) {
+            self.told = Some(kind);
+            tell(&snapshot);
+        }
+        snapshot
+    }
+
+    /// Ends the driver session, within half a second also when the driver hangs.
+    pub(crate) async fn stop(self) {
+        let Some(monitor) = self.monitor else { return };
+        let stopped = tokio::task::spawn_blocking(move || monitor.stop(STOP_DEADLINE)).await;
+        if matches!(stopped, Ok(Stopped::Abandoned)) {
+            tracing::warn!("a driver call hangs: its thread is left behind");
+        }
+    }
+}
+
+fn tell(snapshot: &Snapshot) {
+    match &snapshot.driver {
+        DriverState::Starting => {}
+        DriverState::Ready { driver_version } => {
+            tracing::info!(driver = driver_version, gpus = snapshot.samples.len(), "reading GPUs");
+        }
+        DriverState::Unavailable { category, message } => {
+            tracing::warn!(reason = category.as_str(), message, "no GPU data");
+        }
+        DriverState::Unresponsive { for_seconds } => {
+            tracing::error!(for_seconds, "the GPU driver does not answer: GPU data is stale");
+        }
+    }
+}
+
+/// Label of a driver state in metrics.
+pub(crate) fn state_name(driver: &DriverState) -> &'static str {
+    match driver {
+        DriverState::Starting => "Starting",
+        DriverState::Ready { .. } => "Ready",
+        DriverState::Unavailable { .. } => "Unavailable",
+        DriverState::Unresponsive { .. } => "Unresponsive",
+    }
+}
+
+/// Every label of [`state_name`].
+pub(crate) const STATE_NAMES: [&str; 4] = ["Starting", "Ready", "Unavailable", "Unresponsive"];

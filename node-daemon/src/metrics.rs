@@ -1,0 +1,168 @@
+//! What the daemon tells of itself on `/metrics`. What it measures goes to the operator, not here.
+
+use crate::gpus::{STATE_NAMES, state_name};
+use infmon_gpu::{CallStats, Snapshot};
+use infmon_link::OperatorState;
+use infmon_samples::FailureKind;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Same-node scrapes take milliseconds; the last bounds are deadlines.
+const DURATION_BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// Counts of the daemon. Clones share them; unregistered ones are counted and never shown.
+#[derive(Clone, Debug)]
+pub struct DaemonMetrics {
+    scrapes: ByResult,
+    duration: Histogram,
+    targets: Gauge,
+    reports: Counter,
+    gpus: Arc<Mutex<Arc<Snapshot>>>,
+}
+
+impl Default for DaemonMetrics {
+    fn default() -> Self {
+        Self {
+            scrapes: Family::default(),
+            duration: Histogram::new(DURATION_BOUNDS),
+            targets: Gauge::default(),
+            reports: Counter::default(),
+            gpus: Arc::default(),
+        }
+    }
+}
+
+impl DaemonMetrics {
+    /// Adds the metrics to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        let scrapes = "Scrapes by result: ok, or the kind of the failure";
+        registry.register("infmon_scrapes", scrapes, self.scrapes.clone());
+        let duration = "Time from request to sample, failures included";
+        registry.register("infmon_scrape_duration_seconds", duration, self.duration.clone());
+        registry.register("infmon_targets", "Targets of the plan", self.targets.clone());
+        registry.register("infmon_reports", "Reports made", self.reports.clone());
+        registry.register_collector(Box::new(DriverCollector(Arc::clone(&self.gpus))));
+    }
+
+    pub(crate) fn scraped(&self, failure: Option<FailureKind>, took: Duration) {
+        let result = failure.map_or("ok", FailureKind::as_str);
+        self.scrapes.get_or_create_owned(&[("result", result)]).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn set_targets(&self, count: usize) {
+        self.targets.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn reported(&self, snapshot: Arc<Snapshot>) {
+        self.reports.inc();
+        *self.gpus.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+}
+
+/// The driver session as of the last report.
+#[derive(Debug)]
+struct DriverCollector(Arc<Mutex<Arc<Snapshot>>>);
+
+impl Collector for DriverCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let snapshot = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let help = "State of the GPU driver session: 1 for the one it is in";
+        let mut states = encoder.encode_descriptor("infmon_gpu_driver_state", help, None, MetricType::Gauge)?;
+        for name in STATE_NAMES {
+            let value = ConstGauge::new(u64::from(name == state_name(&snapshot.driver)));
+            value.encode(states.encode_family(&[("state", name)])?)?;
+        }
+        let gpus = ConstGauge::new(snapshot.samples.len() as u64);
+        gpus.encode(encoder.encode_descriptor("infmon_gpus", "GPUs read", None, MetricType::Gauge)?)?;
+        let seconds = |call: &CallStats| Duration::from_micros(call.total_microseconds).as_secs_f64();
+        let help = "Driver calls by class";
+        let mut calls = encoder.encode_descriptor("infmon_gpu_driver_calls", help, None, MetricType::Counter)?;
+        for call in &snapshot.calls {
+            ConstCounter::new(call.count).encode(calls.encode_family(&[("class", call.class.as_str())])?)?;
+        }
+        let help = "Time spent in driver calls by class";
+        let mut times = encoder.encode_descriptor("infmon_gpu_driver_call_seconds", help, None, MetricType::Counter)?;
+        for call in &snapshot.calls {
+            ConstCounter::new(seconds(call)).encode(times.encode_family(&[("class", call.class.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+type Links = watch::Receiver<BTreeMap<SocketAddr, OperatorState>>;
+
+/// The streams to the operator's replicas.
+#[derive(Debug)]
+pub(crate) struct LinkCollector(pub(crate) Links);
+
+impl Collector for LinkCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "1 while the stream to this operator replica is up";
+        let mut family = encoder.encode_descriptor("infmon_operator_connected", help, None, MetricType::Gauge)?;
+        for (address, state) in self.0.borrow().iter() {
+            let connected = ConstGauge::new(u64::from(*state == OperatorState::Connected));
+            connected.encode(family.encode_family(&[("operator", address.to_string())])?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use infmon_gpu::{CallClass, DriverState};
+
+    #[test]
+    fn tells_of_itself() {
+        let metrics = DaemonMetrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let operator = SocketAddr::from(([10, 0, 0, 1], 9443));
+        let (_sender, links) = watch::channel(BTreeMap::from([(operator, OperatorState::Connected)]));
+        registry.register_collector(Box::new(LinkCollector(links)));
+        metrics.scraped(None, Duration::from_millis(3));
+        metrics.scraped(Some(FailureKind::Timeout), Duration::from_secs(1));
+        metrics.set_targets(2);
+        metrics.reported(Arc::new(Snapshot {
+            driver: DriverState::Unresponsive { for_seconds: 12 },
+            calls: vec![CallStats {
+                class: CallClass::Memory,
+                count: 3,
+                total_microseconds: 1500,
+                max_microseconds: 900,
+            }],
+            ..Snapshot::default()
+        }));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let lines = [
+            "infmon_scrapes_total{result=\"ok\"} 1",
+            "infmon_scrapes_total{result=\"Timeout\"} 1",
+            "infmon_scrape_duration_seconds_count 2",
+            "infmon_targets 2",
+            "infmon_reports_total 1",
+            "infmon_gpu_driver_state{state=\"Unresponsive\"} 1",
+            "infmon_gpu_driver_state{state=\"Ready\"} 0",
+            "infmon_gpu_driver_calls_total{class=\"memory\"} 3",
+            "infmon_gpu_driver_call_seconds_total{class=\"memory\"} 0.0015",
+            "infmon_operator_connected{operator=\"10.0.0.1:9443\"} 1",
+        ];
+        for line in lines {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

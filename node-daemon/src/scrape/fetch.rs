@@ -1,0 +1,298 @@
+//! One HTTP GET at a time to one server, over a connection that is kept.
+
+use super::address::AddressPolicy;
+use super::tls;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use infmon_samples::{FailureKind, Scheme};
+use rustls::pki_types::ServerName;
+use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What is read of the body of an error, to find its message.
+const ERROR_BODY_BYTES: usize = 4 * 1024;
+/// Head of a response, and what hyper reads of a body at a time.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 64;
+/// A body buffer larger than this is given back when the bodies have become much smaller.
+const KEPT_BODY_BYTES: usize = 512 * 1024;
+
+/// Why a GET gave no body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("{0:?} is neither ip:port nor host:port; correct the address")]
+    Address(String),
+    #[error("cannot resolve the host: {0}; check the name and the cluster DNS")]
+    Resolve(#[source] io::Error),
+    #[error("{0} is on this machine or link-local and is not scraped")]
+    Forbidden(SocketAddr),
+    #[error("no connection within {} ms; is the server up, is the scheme right, and does a NetworkPolicy allow the node daemon?", .0.as_millis())]
+    ConnectTimeout(Duration),
+    #[error("{}", connect_words(.0))]
+    Connect(#[source] io::Error),
+    #[error("TLS failed: {0}; does the server speak HTTPS on this port?")]
+    Tls(#[source] io::Error),
+    #[error("{}", http_words(error, *answered))]
+    Http { error: hyper::Error, answered: bool },
+    #[error("the body is encoded ({0}), although it was asked for as it is; turn compression off for this path")]
+    Encoded(String),
+    #[error("the body is larger than {0} bytes; is this an aggregated endpoint, not one server?")]
+    TooLarge(usize),
+}
+
+fn connect_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "connection refused; is the server still starting, and is this its port?".to_owned()
+        }
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            format!("{error}; has the pod gone, or does a NetworkPolicy stop the node daemon?")
+        }
+        _ => format!("cannot connect: {error}"),
+    }
+}
+
+fn http_words(error: &hyper::Error, answered: bool) -> String {
+    if error.is_parse_too_large() {
+        return "the head of the answer is larger than 64 KiB or has more than 64 headers; is this an inference server?".to_owned();
+    }
+    if error.is_parse() {
+        return "the answer is not HTTP/1.1; check the port and the scheme".to_owned();
+    }
+    if answered {
+        return "the connection broke off within the body; see the server's log".to_owned();
+    }
+    match error.source() {
+        Some(source) => format!("the connection broke off before an answer: {source}; see the server's log"),
+        None => format!("the connection broke off before an answer: {error}; see the server's log"),
+    }
+}
+
+impl FetchError {
+    pub(super) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Address(_) | Self::Resolve(_) | Self::Forbidden(_) | Self::Connect(_) | Self::Tls(_) => {
+                FailureKind::Unreachable
+            }
+            Self::ConnectTimeout(_) => FailureKind::Timeout,
+            Self::Http { error, .. } if error.is_parse() => FailureKind::Malformed,
+            Self::Http { .. } => FailureKind::Unreachable,
+            Self::Encoded(_) => FailureKind::Malformed,
+            Self::TooLarge(_) => FailureKind::BodyTooLarge,
+        }
+    }
+
+    /// True when the server closed a kept connection at the moment we used it: normal, and worth one new connection.
+    fn is_stale_connection(&self) -> bool {
+        matches!(self, Self::Http { error, answered: false } if !error.is_parse())
+    }
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+/// GETs from one server.
+pub(super) struct Fetcher {
+    address: String,
+    authority: Option<HeaderValue>,
+    tls: Option<TlsConnector>,
+    policy: AddressPolicy,
+    connection: Option<Connection>,
+    body: Vec<u8>,
+}
+
+impl Fetcher {
+    pub(super) fn new(scheme: Scheme, address: &str, policy: AddressPolicy) -> Self {
+        let tls = match scheme {
+            Scheme::Http => None,
+            // The configuration is constant: it fails nowhere or everywhere, and tests make one.
+            Scheme::Https => tls::connector().ok(),
+        };
+        Self {
+            address: address.to_owned(),
+            authority: HeaderValue::from_str(address).ok(),
+            tls,
+            policy,
+            connection: None,
+            body: Vec::new(),
+        }
+    }
+
+    /// The body of the last GET.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// GETs `path`. A body of at most `limit` bytes is read for a success, the beginning of it for an error.
+    ///
+    /// Dropping the future drops the connection with it, so that no late answer meets the next request.
+    pub(super) async fn get(
+        &mut self,
+        path: &PathAndQuery,
+        limit: usize,
+        connect_within: Duration,
+    ) -> Result<StatusCode, FetchError> {
+        self.trim();
+        if let Some(connection) = self.connection.take()
+            && connection.sender.is_ready()
+        {
+            match self.exchange(connection, path, limit).await {
+                Err(error) if error.is_stale_connection() => {}
+                result => return result,
+            }
+        }
+        let connecting = tokio::time::timeout(connect_within, self.connect()).await;
+        let connection = connecting.map_err(|_| FetchError::ConnectTimeout(connect_within))??;
+        self.exchange(connection, path, limit).await
+    }
+
+    fn trim(&mut self) {
+        let used = self.body.len();
+        if self.body.capacity() > KEPT_BODY_BYTES && used < self.body.capacity() / 4 {
+            self.body.truncate(0);
+            self.body.shrink_to(used * 2);
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, FetchError> {
+        let address = self.resolve().await?;
+        let stream = TcpStream::connect(address).await.map_err(FetchError::Connect)?;
+        stream.set_nodelay(true).map_err(FetchError::Connect)?;
+        let io: Box<dyn Io> = match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let name = self.server_name(address);
+                Box::new(tls.connect(name, stream).await.map_err(FetchError::Tls)?)
+            }
+        };
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(READ_BUFFER_BYTES)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| FetchError::Http { error, answered: false })?;
+        let driver = tokio::spawn(async move {
+            // Errors reach the request that they concern.
+            let _ = driver.await;
+        });
+        Ok(Connection {
+            sender,
+            _driver: AbortOnDropHandle::new(driver),
+        })
+    }
+
+    async fn resolve(&self) -> Result<SocketAddr, FetchError> {
+        let address = match self.address.parse::<SocketAddr>() {
+            Ok(address) => address,
+            Err(_) if !is_host_and_port(&self.address) => return Err(FetchError::Address(self.address.clone())),
+            Err(_) => {
+                let mut addresses = tokio::net::lookup_host(&self.address)
+                    .await
+                    .map_err(FetchError::Resolve)?;
+                let none = || FetchError::Resolve(io::Error::other("the name has no address"));
+                addresses.next().ok_or_else(none)?
+            }
+        };
+        // After resolving, so that no name leads where no address may.
+        if self.policy.allows(address) {
+            Ok(address)
+        } else {
+            Err(FetchError::Forbidden(address))
+        }
+    }
+
+    fn server_name(&self, address: SocketAddr) -> ServerName<'static> {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::from(address.ip()))
+    }
+
+    async fn exchange(
+        &mut self,
+        mut connection: Connection,
+        path: &PathAndQuery,
+        limit: usize,
+    ) -> Result<StatusCode, FetchError> {
+        let request = self.request(path)?;
+        let broken = |answered| move |error| FetchError::Http { error, answered };
+        let response = connection.sender.send_request(request).await.map_err(broken(false))?;
+        let status = response.status();
+        refuse_encoding(&response)?;
+        let mut body = response.into_body();
+        let limit = if status.is_success() { limit } else { ERROR_BODY_BYTES };
+        self.body.clear();
+        if body.size_hint().lower() > limit as u64 && status.is_success() {
+            return Err(FetchError::TooLarge(limit));
+        }
+        let complete = self.read(&mut body, limit).await.map_err(broken(true))?;
+        if complete {
+            self.connection = Some(connection);
+        } else if status.is_success() {
+            self.body.clear();
+            return Err(FetchError::TooLarge(limit));
+        }
+        Ok(status)
+    }
+
+    /// Reads up to `limit` bytes; false when there is more.
+    async fn read(&mut self, body: &mut Incoming, limit: usize) -> Result<bool, hyper::Error> {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if data.len() > limit - self.body.len() {
+                return Ok(false);
+            }
+            self.body.extend_from_slice(&data);
+        }
+        Ok(true)
+    }
+
+    fn request(&self, path: &PathAndQuery) -> Result<Request<Empty<Bytes>>, FetchError> {
+        let authority = self
+            .authority
+            .clone()
+            .ok_or_else(|| FetchError::Address(self.address.clone()))?;
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = path.clone().into();
+        let headers = request.headers_mut();
+        headers.insert(HOST, authority);
+        headers.insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let agent = concat!("infmon-node-daemon/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        Ok(request)
+    }
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// An encoded body could be a decompression bomb, and a server that ignores `identity` is misconfigured.
+fn refuse_encoding(response: &Response<Incoming>) -> Result<(), FetchError> {
+    let mut encodings = response.headers().get_all(CONTENT_ENCODING).iter();
+    match encodings.find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        None => Ok(()),
+        Some(value) => {
+            let name = value.to_str().unwrap_or("?").chars().take(20).collect();
+            Err(FetchError::Encoded(name))
+        }
+    }
+}

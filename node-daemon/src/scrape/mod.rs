@@ -1,0 +1,120 @@
+//! Scrapes inference servers: one task per target, so that a target that hangs, trickles or floods costs only itself.
+//!
+//! Targets are hostile: time, bytes and headers are bounded, redirects are not followed, nothing is decompressed, no proxy is asked,
+//! and there is no credential of any kind to send.
+
+mod address;
+mod fetch;
+mod scraper;
+mod state;
+mod tls;
+
+use crate::metrics::DaemonMetrics;
+pub use address::AddressPolicy;
+use infmon_samples::{Plan, Target, TargetId};
+use scraper::Scraper;
+
+use state::TargetCell;
+pub(crate) use state::TargetState;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Faster scraping is load for the servers and no better data: engines update their gauges a few times per second.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(50);
+/// First scrapes are spread over the period, but nobody waits longer than this for the first data.
+const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// The scrapers of the plan in force.
+#[derive(Debug)]
+pub(crate) struct Scrapers {
+    policy: AddressPolicy,
+    metrics: DaemonMetrics,
+    entries: HashMap<TargetId, Entry>,
+    /// Order of the plan, for reports that read alike.
+    order: Vec<TargetId>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    target: Target,
+    cell: Arc<TargetCell>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Scrapers {
+    pub(crate) fn new(policy: AddressPolicy, metrics: DaemonMetrics) -> Self {
+        Self {
+            policy,
+            metrics,
+            entries: HashMap::new(),
+            order: Vec::new(),
+        }
+    }
+
+    /// Follows a new plan: targets that did not change keep their connection and layout, removed ones end.
+    pub(crate) fn follow(&mut self, plan: &Plan) {
+        let mut before = std::mem::take(&mut self.entries);
+        self.order.clear();
+        for target in &plan.targets {
+            if self.entries.contains_key(&target.id) {
+                tracing::warn!(target = target.id.0, "the plan names a target twice");
+                continue;
+            }
+            let entry = match before.remove(&target.id) {
+                Some(entry) if entry.target == *target => entry,
+                // Only times or limits changed: what is known of the server stays true.
+                Some(entry) if is_same_server(&entry.target, target) => self.start(target, entry.cell),
+                _ => self.start(target, Arc::default()),
+            };
+            self.order.push(target.id.clone());
+            self.entries.insert(target.id.clone(), entry);
+        }
+        self.metrics.set_targets(self.order.len());
+    }
+
+    fn start(&self, target: &Target, cell: Arc<TargetCell>) -> Entry {
+        let scraper = Scraper::new(target, self.policy);
+        let task = tokio::spawn(keep_scraping(
+            scraper,
+            target.period,
+            Arc::clone(&cell),
+            self.metrics.clone(),
+        ));
+        Entry {
+            target: target.clone(),
+            cell,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// What is known of each target, in the order of the plan.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&TargetId, TargetState)> {
+        let entry = |id: &TargetId| self.entries.get_key_value(id);
+        self.order
+            .iter()
+            .filter_map(entry)
+            .map(|(id, entry)| (id, entry.cell.state()))
+    }
+}
+
+fn is_same_server(a: &Target, b: &Target) -> bool {
+    a.scheme == b.scheme && a.address == b.address && a.metrics_path == b.metrics_path && a.engine == b.engine
+}
+
+async fn keep_scraping(mut scraper: Scraper, period: Duration, cell: Arc<TargetCell>, metrics: DaemonMetrics) {
+    let period = period.max(SHORTEST_PERIOD);
+    let phase = period.min(LONGEST_FIRST_WAIT).mul_f64(rand::random::<f64>());
+    let mut ticks = tokio::time::interval_at(Instant::now() + phase, period);
+    // A late scrape does not make the next ones come in a burst, and the phase stays.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let began = Instant::now();
+        let result = scraper.scrape().await;
+        metrics.scraped(result.as_ref().err().map(|failure| failure.kind), began.elapsed());
+        cell.record(scraper.name(), result);
+    }
+}

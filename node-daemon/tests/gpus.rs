@@ -1,0 +1,76 @@
+//! GPUs in reports, with the NVML stand-in.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod harness;
+
+use harness::Core;
+use infmon_gpu::{DriverProblem, DriverState, MonitorOptions};
+use infmon_node_daemon::GpuOptions;
+use infmon_nvml_stand_in::{Profile, Scenario, StandIn};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+fn nvml(library: PathBuf) -> GpuOptions {
+    GpuOptions::Nvml(MonitorOptions {
+        library_path: Some(library),
+        unresponsive_after: Duration::from_millis(300),
+        ..MonitorOptions::default()
+    })
+}
+
+#[tokio::test]
+async fn gpus_are_reported_with_their_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let stand_in = StandIn::install(folder.path(), &Scenario::of(Profile::H100, 8)).unwrap();
+    let mut core = Core::start(nvml(stand_in.library_path()), Vec::new());
+    let gpus = core
+        .report("8 GPUs", |report| {
+            (report.gpus.samples.len() == 8).then(|| report.gpus.clone())
+        })
+        .await;
+    assert!(matches!(gpus.driver, DriverState::Ready { .. }), "{gpus:?}");
+    assert!(gpus.age.unwrap() < Duration::from_secs(1), "{gpus:?}");
+}
+
+#[tokio::test]
+async fn a_driver_that_hangs_is_told_and_holds_up_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let stand_in = StandIn::install(folder.path(), &Scenario::of(Profile::H100, 1)).unwrap();
+    let mut core = Core::start(nvml(stand_in.library_path()), Vec::new());
+    core.report("a GPU", |report| (report.gpus.samples.len() == 1).then_some(()))
+        .await;
+    stand_in
+        .write(&Scenario::of(Profile::H100, 1).hang("nvmlDeviceGetMemoryInfo_v2"))
+        .unwrap();
+    let age = core
+        .report("an unresponsive driver", |report| match report.gpus.driver {
+            DriverState::Unresponsive { .. } => report.gpus.age,
+            _ => None,
+        })
+        .await;
+    assert!(age >= Duration::from_millis(300), "the samples grow old: {age:?}");
+    let began = Instant::now();
+    core.shutdown.finish(Duration::from_secs(5)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_node_without_gpus_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = [
+        (
+            nvml(folder.path().join("libnvidia-ml.so.1")),
+            DriverProblem::LibraryNotFound,
+        ),
+        (GpuOptions::Off, DriverProblem::NoDevices),
+    ];
+    for (options, expected) in table {
+        let mut core = Core::start(options, Vec::new());
+        core.report("the reason", |report| match &report.gpus.driver {
+            DriverState::Unavailable { category, message } if *category == expected && !message.is_empty() => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+}
