@@ -1,6 +1,6 @@
 //! Judges monitors whenever something happened to them or their time has come.
 
-use crate::world::{Judged, MonitorKey, SharedWorld};
+use crate::world::{Judged, MonitorKey, SharedWorld, World};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,14 +15,14 @@ pub async fn run(world: SharedWorld, mut seen: impl FnMut(&MonitorKey, &Judged) 
     let clock = world.clock();
     let mut forget = Instant::now() + FORGET_EVERY;
     loop {
-        for key in world.note(|world, now| world.take_due(now)) {
+        for key in world.note(World::take_due) {
             // One lock per monitor, so that reads of an HPA do not wait for ten thousand judgements.
             if let Some(judged) = world.note(|world, now| world.judge(&key, now, clock.wall())) {
                 seen(&key, &judged);
             }
         }
         if Instant::now() >= forget {
-            world.note(|world, now| world.forget_silent_nodes(now));
+            world.note(World::forget_silent_nodes);
             forget = Instant::now() + FORGET_EVERY;
         }
         let due = world

@@ -6,6 +6,8 @@
 mod monitor;
 mod namespace;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use monitor::{Judged, Monitor, MonitorKey};
 pub use namespace::{EndpointSliceView, NamespaceView};

@@ -77,7 +77,7 @@ impl SharedWorld {
     }
 
     /// Changes the world in a way that needs neither plans nor judgement.
-    pub(crate) fn note<T>(&self, act: impl FnOnce(&mut World, Moment) -> T) -> T {
+    pub fn note<T>(&self, act: impl FnOnce(&mut World, Moment) -> T) -> T {
         act(&mut self.lock(), self.inner.clock.now())
     }
 
