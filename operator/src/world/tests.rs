@@ -142,16 +142,14 @@ fn a_report_wakes_the_monitor_and_its_queue_is_seen() {
 #[test]
 fn a_written_status_is_not_written_again() {
     let (mut world, ids) = world();
-    // After the settling time: what is still missing then (GPUs here) is told once.
-    let now = Moment::from_secs(12);
-    world.node_reported(NODE, report(&[(&ids[0], 1.0), (&ids[1], 1.0)]), now);
-    judge(&mut world, now);
-    let status = world.monitor(&key()).expect("there").next.clone();
-    world.status_written(&key(), status, now);
-    for second in 13..80 {
+    // What is told once: what is still missing when the settling time ends (GPUs here), and a load that lasted.
+    for second in 1..80 {
         let now = Moment::from_secs(second);
         world.node_reported(NODE, report(&[(&ids[0], 1.0), (&ids[1], 1.0)]), now);
-        assert_eq!(judge(&mut world, now).change, Change::None, "after {second} s");
+        let change = judge(&mut world, now).change;
+        assert!(second < 20 || change == Change::None, "{change:?} after {second} s");
+        let status = world.monitor(&key()).expect("there").next.clone();
+        world.status_written(&key(), status, now);
     }
 }
 
