@@ -294,7 +294,8 @@ impl World {
             wall_clock,
         );
         // A status written by the replica before us must not flicker through Unknown while the daemons reconnect to us.
-        let change = if !verdict.settled && !monitor.written.conditions.is_empty() {
+        monitor.inherited &= !verdict.settled;
+        let change = if monitor.inherited {
             Change::None
         } else {
             change(&monitor.written, &next)
@@ -334,6 +335,7 @@ impl World {
         if let Some(monitor) = self.monitors.get_mut(key) {
             monitor.written = written;
             monitor.change = change(&monitor.written, &monitor.next);
+            monitor.inherited = false;
             monitor.written_at = Some(now);
         }
     }

@@ -49,6 +49,8 @@ pub struct Monitor {
     pub written: InferenceMonitorStatus,
     /// When this process wrote it last.
     pub written_at: Option<Moment>,
+    /// The status was written before this process watched the monitor, and has not been judged on full data since.
+    pub(super) inherited: bool,
     pub(super) memory: Memory,
     pub(super) watched_since: Moment,
     pub(super) due: Option<Moment>,
@@ -58,6 +60,10 @@ impl Monitor {
     pub(super) fn new(object: InferenceMonitor, now: Moment) -> Self {
         Self {
             memory: memory_of(&object),
+            inherited: object
+                .status
+                .as_ref()
+                .is_some_and(|status| !status.conditions.is_empty()),
             written: object.status.clone().unwrap_or_default(),
             object,
             resolution: Resolution::default(),
