@@ -6,6 +6,8 @@
 
 mod claim;
 mod lease;
+#[cfg(test)]
+mod tests;
 
 pub use claim::Claim;
 pub use lease::{LeaseTimes, run};
