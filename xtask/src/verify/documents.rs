@@ -1,6 +1,6 @@
 //! Links between documents, and the anchors that messages send people to.
 
-use super::Finding;
+use super::{Finding, rust_code::without_tests};
 use crate::workspace::TextFile;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,11 +68,12 @@ pub(super) fn check_mentions(files: &[TextFile], documents: &[TextFile]) -> Vec<
     // One finding per target: a document that is not written yet would give one per message otherwise.
     let mut findings: BTreeMap<String, Finding> = BTreeMap::new();
     for file in files {
-        for (line, text) in (1..).zip(file.text.lines()) {
+        for (line, text) in (1..).zip(without_tests(&file.text).lines()) {
             for (path, anchor) in mentions(text) {
                 if let Some(what) = dead(path, anchor, &anchors, &|_| false) {
                     let place = format!("{}:{line}", file.path);
                     let what = format!("names {path}#{anchor}, and {what}").replace("#,", ",");
+                    let anchor = if anchors.contains_key(path) { anchor } else { "" };
                     findings
                         .entry(format!("{path}#{anchor}"))
                         .or_insert_with(|| Finding::new("mentions", place, what, DEAD));
