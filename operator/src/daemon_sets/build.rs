@@ -135,18 +135,23 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str, driver_roo
         failure_threshold: Some(6),
         ..Probe::default()
     };
+    let mut args = vec![
+        format!("--operator={link}:{LINK_PORT}"),
+        format!("--operator-server-name={link}"),
+        format!("--ca-file={CREDENTIALS}/ca.crt"),
+        format!("--token-file={CREDENTIALS}/token"),
+        format!("--admin-listen=0.0.0.0:{ADMIN_PORT}"),
+        format!("--log-format={}", config.node_daemon.log_format),
+    ];
+    if config.pod_addresses.allow_loopback {
+        // The daemon refuses such addresses by itself, whatever the plan says.
+        args.push("--allow-local-targets".to_owned());
+    }
     Container {
         name: CONTAINER.into(),
         image: Some(config.node_daemon.image.clone()),
         image_pull_policy: Some(config.node_daemon.image_pull_policy.clone()),
-        args: Some(vec![
-            format!("--operator={link}:{LINK_PORT}"),
-            format!("--operator-server-name={link}"),
-            format!("--ca-file={CREDENTIALS}/ca.crt"),
-            format!("--token-file={CREDENTIALS}/token"),
-            format!("--admin-listen=0.0.0.0:{ADMIN_PORT}"),
-            format!("--log-format={}", config.node_daemon.log_format),
-        ]),
+        args: Some(args),
         env: Some(vec![
             from_field("NODE_NAME", "spec.nodeName"),
             from_field("POD_NAME", "metadata.name"),
@@ -291,6 +296,19 @@ mod tests {
         );
         assert_eq!(security.read_only_root_filesystem, Some(true));
         assert_ne!(security.privileged, Some(true));
+    }
+
+    #[test]
+    fn local_targets_are_allowed_only_where_the_administrator_says_so() {
+        let profile = NodeProfile::default();
+        for allowed in [false, true] {
+            let mut config = config();
+            config.pod_addresses.allow_loopback = allowed;
+            let set = daemon_set(&config, &profile, "system", None);
+            let spec = set.spec.expect("spec").template.spec.expect("pod spec");
+            let args = spec.containers[0].args.clone().expect("args");
+            assert_eq!(args.contains(&"--allow-local-targets".to_owned()), allowed);
+        }
     }
 
     #[test]
