@@ -8,7 +8,7 @@ use serde_json::json;
 
 const NODE: &str = "gpu-a7";
 
-fn monitor(spec: serde_json::Value) -> InferenceMonitor {
+fn monitor(spec: &serde_json::Value) -> InferenceMonitor {
     serde_json::from_value(json!({
         "apiVersion": "inferencemonitor.io/v1alpha1", "kind": "InferenceMonitor",
         "metadata": {"name": "llama", "namespace": "prod", "uid": "m1", "generation": 1},
@@ -85,7 +85,7 @@ fn world() -> (World, Vec<TargetId>) {
     let mut world = World::new(AddressPolicy::default());
     world.apply_pod("prod", pod("vllm-0", "10.0.0.1"));
     world.apply_pod("prod", pod("vllm-1", "10.0.0.2"));
-    world.apply_monitor(monitor(pods_spec()), Moment::from_secs(0));
+    world.apply_monitor(monitor(&pods_spec()), Moment::from_secs(0));
     world.node_connected(identity());
     let changes = world.take_plan_changes();
     let plan = &changes.first().expect("a plan for the node").1;
@@ -178,7 +178,7 @@ fn the_status_of_the_replica_before_stays_until_data_can_have_come() {
     let (mut before, ids) = world();
     before.node_reported(NODE, report(&[(&ids[0], 9.0), (&ids[1], 9.0)]), Moment::from_secs(1));
     judge(&mut before, Moment::from_secs(1));
-    let mut object = monitor(pods_spec());
+    let mut object = monitor(&pods_spec());
     object.status = Some(before.monitor(&key()).expect("there").next.clone());
 
     let mut after = World::new(AddressPolicy::default());
@@ -213,7 +213,7 @@ fn a_monitor_made_anew_starts_anew() {
     let (mut world, ids) = world();
     world.node_reported(NODE, report(&[(&ids[0], 9.0), (&ids[1], 9.0)]), Moment::from_secs(1));
     judge(&mut world, Moment::from_secs(1));
-    let mut object = monitor(pods_spec());
+    let mut object = monitor(&pods_spec());
     object.metadata.uid = Some("m2".into());
     world.apply_monitor(object, Moment::from_secs(2));
     assert!(world.monitor(&key()).expect("there").verdict.is_none());
