@@ -1,7 +1,6 @@
 //! The tests, and what they need built before.
 
 use crate::workspace;
-use anyhow::Context;
 use infmon_control_plane::{HelmVersion, Tools};
 use std::{env, thread};
 
@@ -56,7 +55,16 @@ pub(crate) fn build_tools() -> anyhow::Result<()> {
     );
     Tools::locate_or_build()?;
     for version in [HelmVersion::V4, HelmVersion::V3] {
-        Tools::helm(version).with_context(|| format!("failed to get helm {}", version.name()))?;
+        match Tools::helm(version) {
+            // Whoever brings a control plane may do without Go, and then without the tests of the chart.
+            Err(error) if env::var_os("KUBEBUILDER_ASSETS").is_some() => {
+                eprintln!(
+                    "warning: no helm {}, so tests of the chart will fail: {error:#}",
+                    version.name()
+                );
+            }
+            helm => drop(helm?),
+        }
     }
     Ok(())
 }
