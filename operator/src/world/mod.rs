@@ -223,8 +223,17 @@ impl World {
         self.wake_node(node);
     }
 
-    /// A daemon reported.
-    pub fn node_reported(&mut self, node: &str, report: Report, now: Moment) {
+    /// A daemon reported. What it says of servers that are not in its plan is dropped: a daemon speaks for its own node only.
+    pub fn node_reported(&mut self, node: &str, mut report: Report, now: Moment) {
+        // Targets of a plan are in the order of their ids.
+        let planned = self
+            .plans
+            .get(node)
+            .map(|plan| plan.targets.as_slice())
+            .unwrap_or_default();
+        report
+            .targets
+            .retain(|reported| planned.binary_search_by(|target| target.id.cmp(&reported.id)).is_ok());
         self.observations.report(node, report, now);
         self.wake_node(node);
     }
@@ -381,8 +390,9 @@ impl World {
         let stale_after = Duration::from_secs(u64::try_from(monitor.object.spec.stale_after_seconds).unwrap_or(10));
         let throttled = monitor.verdict.as_ref().and_then(|(judged, verdict)| {
             let age = verdict.gpu_age? + now.since(*judged);
-            (age <= stale_after).then(|| Reading {
-                value: verdict.throttled_gpus() as f64,
+            let gpus = verdict.throttled_gpus_of_all()?;
+            (age <= stale_after).then_some(Reading {
+                value: gpus as f64,
                 age,
             })
         });

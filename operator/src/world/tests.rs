@@ -140,6 +140,26 @@ fn a_report_wakes_the_monitor_and_its_queue_is_seen() {
 }
 
 #[test]
+fn a_daemon_cannot_speak_for_the_servers_of_another_node() {
+    let (mut world, ids) = world();
+    let other = NodeIdentity {
+        node: "evil".into(),
+        ..identity()
+    };
+    world.node_connected(other);
+    let _ = world.take_plan_changes();
+    let now = Moment::from_secs(1);
+    world.node_reported("evil", report(&[(&ids[0], 0.0), (&ids[1], 0.0)]), now);
+    assert!(world.observations().node("evil").expect("connected").targets.is_empty());
+    assert!(
+        world
+            .read_metric(&key(), Metric::QueueDepth, now)
+            .expect("known")
+            .is_err()
+    );
+}
+
+#[test]
 fn a_written_status_is_not_written_again() {
     let (mut world, ids) = world();
     // What is told once: what is still missing when the settling time ends (GPUs here), and a load that lasted.
