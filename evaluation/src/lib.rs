@@ -14,6 +14,8 @@ mod plan;
 mod resolve;
 pub mod status;
 mod totals;
+mod url;
+mod words;
 
 pub use evaluate::{Finding, GpuVerdict, Input, Memory, Outcome, Verdict, evaluate};
 pub use hold::Hold;

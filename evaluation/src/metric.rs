@@ -1,6 +1,7 @@
 //! The metrics that an HPA can read of a monitor: a small constant list. A value that is not known is an error with words, never a
 //! number (promise 3 of the design).
 
+use crate::words::{count, some_have};
 use crate::{Moment, Observations, Resolution, Totals};
 use infmon_crds::v1alpha1::InferenceMonitorSpec;
 use std::time::Duration;
@@ -83,39 +84,30 @@ pub fn read(
     throttled: Option<Reading>,
     now: Moment,
 ) -> Result<Reading, String> {
+    let unknown = |why: &str| Err(format!("{} is not known: {why}. {LEFT}", metric.name()));
     if metric == Metric::ThrottledGpus {
-        return throttled.ok_or_else(|| format!("{} is not known: no fresh GPU data. {LEFT}", metric.name()));
+        return throttled.map_or_else(
+            || unknown("the GPUs of the monitor have no fresh data, or not all of them"),
+            Ok,
+        );
     }
     let stale_after = Duration::from_secs(u64::try_from(spec.stale_after_seconds).unwrap_or(10));
     let totals = Totals::of(resolution, observations, stale_after, now);
     if resolution.endpoints.is_empty() {
-        return Err(format!(
-            "{} is not known: the monitor selects no endpoint. {LEFT}",
-            metric.name()
-        ));
+        return unknown("the monitor selects no endpoint");
     }
     if !totals.complete() {
-        let lacking = totals.lacking();
-        let detail = if lacking.is_empty() {
-            String::new()
+        return if totals.needed == 0 {
+            let all = count(totals.endpoints.len(), "endpoint");
+            unknown(&format!("none of {all} takes requests, since their pods are not Ready"))
         } else {
-            format!(" ({lacking})")
+            unknown(&format!(
+                "{} no sample younger than {} s ({})",
+                some_have(totals.missing, totals.needed),
+                stale_after.as_secs(),
+                totals.lacking()
+            ))
         };
-        return Err(if totals.needed == 0 {
-            format!(
-                "{} is not known: none of {} endpoints takes requests yet. {LEFT}",
-                metric.name(),
-                totals.endpoints.len()
-            )
-        } else {
-            format!(
-                "{} is not known: {} of {} endpoints have no sample younger than {} s{detail}. {LEFT}",
-                metric.name(),
-                totals.missing,
-                totals.needed,
-                stale_after.as_secs()
-            )
-        });
     }
     let value = match metric {
         Metric::QueueDepth => totals.waiting,
@@ -124,19 +116,13 @@ pub fn read(
             .waiting
             .zip(totals.running)
             .map(|(waiting, running)| waiting + running),
-        Metric::KvCacheUsage => totals.kv_cache_usage,
+        // The fullest of some is not the fullest of all.
+        Metric::KvCacheUsage => totals.kv_cache_usage.filter(|_| totals.kv_cache_complete),
         Metric::ThrottledGpus => None,
     };
-    match value {
-        Some(value) if value.is_finite() && value >= 0.0 => Ok(Reading { value, age: totals.age }),
-        Some(value) => Err(format!(
-            "{} is not known: the servers give {value}. {LEFT}",
-            metric.name()
-        )),
-        None => Err(format!(
-            "{} is not known: the servers do not publish it (see the condition MetricsRecognized). {LEFT}",
-            metric.name()
-        )),
+    match value.filter(|value| value.is_finite()) {
+        Some(value) => Ok(Reading { value, age: totals.age }),
+        None => unknown("not every server publishes it as a usable number (see the condition MetricsRecognized)"),
     }
 }
 

@@ -26,6 +26,12 @@ impl Moment {
         Self(self.0.saturating_sub(age))
     }
 
+    /// The moment so long before this one; `None` when that lies before the start, where nothing can be told apart.
+    #[must_use]
+    pub fn checked_before(self, age: Duration) -> Option<Self> {
+        self.0.checked_sub(age).map(Self)
+    }
+
     /// The moment so long after this one.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {

@@ -30,13 +30,15 @@ impl TargetObservation {
     pub fn preemption_rate(&self) -> Option<f64> {
         let (first, last) = (self.preemptions.front()?, self.preemptions.back()?);
         let seconds = last.0.since(first.0).as_secs_f64();
-        // Over less than 5 s a single preemption would look like a storm.
-        (seconds >= 5.0).then(|| (last.1 - first.1) / seconds)
+        // Over a shorter time one or two preemptions would look like a storm.
+        (seconds >= 20.0).then(|| (last.1 - first.1) / seconds)
     }
 
     fn apply(&mut self, last: Option<Observation>, failure: Option<Failure>, now: Moment) {
-        if let Some(observation) = last {
-            let taken = now.before(observation.age);
+        // A sample from before the start of our time would look younger than it is: to start with old data would be to invent it.
+        if let Some(observation) = last
+            && let Some(taken) = now.checked_before(observation.age)
+        {
             let newer = self.last.as_ref().is_none_or(|(known, _)| taken > *known);
             if newer {
                 self.count_preemptions(taken, observation.sample.preemptions_total);
@@ -47,7 +49,7 @@ impl TargetObservation {
     }
 
     fn count_preemptions(&mut self, taken: Moment, total: Option<f64>) {
-        let Some(total) = total else {
+        let Some(total) = total.filter(|total| total.is_finite()) else {
             self.preemptions.clear();
             return;
         };
@@ -121,8 +123,9 @@ impl Observations {
         node.reported = Some(now);
         node.driver = report.gpus.driver;
         if let Some(age) = report.gpus.age {
-            let taken = now.before(age);
-            if node.gpus_taken.is_none_or(|known| taken > known) {
+            if let Some(taken) = now.checked_before(age)
+                && node.gpus_taken.is_none_or(|known| taken > known)
+            {
                 for sample in &report.gpus.samples {
                     let window = || ThrottleWindow::new(THROTTLE_WINDOW);
                     node.throttle
@@ -173,7 +176,12 @@ impl Observations {
                 .nodes
                 .iter()
                 .filter_map(|(name, node)| node.targets.get(id).map(|target| (name.as_str(), target)))
-                .max_by_key(|(_, target)| target.last.as_ref().map(|(taken, _)| *taken)),
+                // What a daemon that is gone said last must not hide what the one that took over says now.
+                .max_by_key(|(name, target)| {
+                    let connected = self.nodes.get(*name).is_some_and(|node| node.connected);
+                    let told = target.last.is_some() || target.failure.is_some();
+                    (connected && told, target.last.as_ref().map(|(taken, _)| *taken))
+                }),
             Place::Nowhere => None,
         }
     }

@@ -3,11 +3,10 @@
 use crate::{Place, Resolution};
 use infmon_samples::{Plan, Target, TargetId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Targets of one node; more are left out (the endpoint then shows as waiting for data).
+/// Targets of one node; more are left out (the endpoint then shows as waiting for data). A node runs 110 pods by default.
 const TARGETS_PER_NODE_MAX: usize = 256;
 
 /// What each connected node daemon is to measure. A server that several monitors select is scraped once, at the shortest period asked.
@@ -30,11 +29,9 @@ pub fn plan<'a>(
         let Some(targets) = node.and_then(|node| nodes.get_mut(node)) else {
             continue;
         };
-        let full = targets.len() >= TARGETS_PER_NODE_MAX;
         match targets.get_mut(&target.id) {
             Some(known) if target.period < known.period => *known = target.clone(),
             Some(_) => {}
-            None if full => {}
             None => {
                 targets.insert(&target.id, target.clone());
             }
@@ -42,46 +39,68 @@ pub fn plan<'a>(
     }
     nodes
         .into_iter()
-        .map(|(node, targets)| (node.to_owned(), targets.into_values().collect()))
+        .map(|(node, targets)| (node.to_owned(), bounded(targets.into_values().collect())))
         .collect()
+}
+
+/// Keeps the bound of a node. Every server gets its first target before any gets a second one, so that nobody crowds out the servers
+/// of others by asking for many ports and paths of one pod.
+fn bounded(targets: Vec<Target>) -> Vec<Target> {
+    if targets.len() <= TARGETS_PER_NODE_MAX {
+        return targets;
+    }
+    let mut shares: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, Target)> = targets
+        .into_iter()
+        .map(|target| {
+            let owner = target.id.0.split('/').next().unwrap_or_default();
+            let host = target.address.rsplit_once(':').map_or("", |(host, _)| host);
+            let share = shares.entry(format!("{owner}/{host}")).or_default();
+            *share += 1;
+            (*share, target)
+        })
+        .collect();
+    ranked.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+    ranked.truncate(TARGETS_PER_NODE_MAX);
+    let mut targets: Vec<Target> = ranked.into_iter().map(|(_, target)| target).collect();
+    targets.sort_by(|a, b| a.id.cmp(&b.id));
+    targets
 }
 
 /// The node that measures a url endpoint: rendezvous hashing, so that a node that comes or goes moves only its own share.
 #[must_use]
 pub fn assign_urls<'a>(id: &TargetId, connected: &'a BTreeSet<String>) -> Option<&'a str> {
+    let start = fnv1a(FNV_OFFSET, id.0.as_bytes());
+    // A byte that UTF-8 never has keeps `ab` + `c` apart from `a` + `bc`.
+    let start = fnv1a(start, &[0xff]);
     connected
         .iter()
-        .max_by_key(|node| {
-            // FNV-1a: every replica must choose alike, which std's hasher does not promise between versions.
-            let mut hasher = Fnv1a(0xcbf2_9ce4_8422_2325);
-            (id, node).hash(&mut hasher);
-            hasher.finish()
-        })
         .map(String::as_str)
+        .max_by_key(|node| mixed(fnv1a(start, node.as_bytes())))
 }
 
-struct Fnv1a(u64);
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
-impl Hasher for Fnv1a {
-    fn finish(&self) -> u64 {
-        // FNV mixes the last bytes badly into the high bits, which `max_by_key` compares first.
-        let mut value = self.0;
-        value ^= value >> 33;
-        value = value.wrapping_mul(0xff51_afd7_ed55_8ccd);
-        value ^ (value >> 33)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
+/// FNV-1a, written out: every replica must choose alike, which std's hashing does not promise between versions.
+fn fnv1a(state: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(state, |state, byte| {
+        (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
-/// Gives each node's plan a revision that rises only when its content changes.
+/// FNV mixes the last bytes badly into the high bits, which a comparison looks at first.
+fn mixed(mut value: u64) -> u64 {
+    value = (value ^ (value >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    value = (value ^ (value >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    value ^ (value >> 33)
+}
+
+/// Gives each node's plan a revision that rises only when its content changes, also over a time in which the node was away.
 #[derive(Debug, Default)]
 pub struct PlanRevisions {
     plans: BTreeMap<String, Arc<Plan>>,
+    /// The highest revision given out, to any node.
+    newest: u64,
 }
 
 impl PlanRevisions {
@@ -100,9 +119,9 @@ impl PlanRevisions {
             if known.is_some_and(|plan| plan.targets == targets && plan.period == period) {
                 continue;
             }
-            let revision = known.map_or(1, |plan| plan.revision + 1);
+            self.newest += 1;
             let plan = Arc::new(Plan {
-                revision,
+                revision: self.newest,
                 period,
                 targets,
             });

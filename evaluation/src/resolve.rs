@@ -1,16 +1,20 @@
 //! From a spec and the cluster to the endpoints of a monitor.
 
 use crate::cluster::{Namespace, Pod, PodPort, port_number, selects};
-use infmon_crds::v1alpha1::{Endpoint, EngineChoice, InferenceMonitorSpec, PortReference, Scheme as SpecScheme};
+use crate::url::Url;
+use infmon_crds::v1alpha1::{Endpoint, EngineChoice, InferenceMonitorSpec, Scheme as SpecScheme, ServiceEndpoint};
 use infmon_engines::Engine;
 use infmon_samples::{Scheme, Target, TargetId};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Largest metrics body that is read. The largest real one known is 2.8 MB (vLLM, 64 data-parallel ranks).
 const BODY_LIMIT_BYTES: u64 = 16 << 20;
 /// Endpoints of one monitor; more are left out and reported.
 const ENDPOINTS_MAX: usize = 1000;
+/// Problems told of one monitor.
+const PROBLEMS_MAX: usize = 8;
 
 /// Which addresses a spec may lead to. Set by the administrator, never by a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,190 +67,182 @@ pub struct Resolution {
 /// Resolves the endpoints of a spec against the pods and Services of its namespace.
 #[must_use]
 pub fn resolve(spec: &InferenceMonitorSpec, namespace: &dyn Namespace, policy: &AddressPolicy) -> Resolution {
-    let mut resolution = Resolution::default();
+    let mut resolver = Resolver {
+        spec,
+        policy,
+        found: Resolution::default(),
+        seen: BTreeSet::new(),
+    };
     for endpoint in &spec.endpoints {
-        let start = resolution.endpoints.len();
+        let start = resolver.found.endpoints.len();
         if let Some(pods) = &endpoint.pods {
-            for pod in namespace
-                .pods()
-                .filter(|pod| !pod.ended && selects(&pods.selector, &pod.labels))
-            {
-                let port = port_number(&pods.port, &pod.ports);
-                add_pod(&mut resolution, spec, endpoint, pod, port, &pods.port, policy);
+            for pod in namespace.pods().filter(|pod| selects(&pods.selector, &pod.labels)) {
+                match port_number(&pods.port, &pod.ports) {
+                    _ if pod.ended => {}
+                    Some(port) => resolver.pod(endpoint, pod, port),
+                    None => resolver.problem(
+                        endpoint,
+                        &format!(
+                            "pod {} declares no TCP container port {}; declared: {}",
+                            pod.name,
+                            pods.port,
+                            declared(&pod.ports)
+                        ),
+                    ),
+                }
             }
         } else if let Some(service) = &endpoint.service {
-            add_service(
-                &mut resolution,
-                spec,
-                endpoint,
-                &service.name,
-                &service.port,
-                namespace,
-                policy,
-            );
+            resolver.service(endpoint, service, namespace);
         } else if let Some(url) = &endpoint.url {
-            add_url(&mut resolution, spec, endpoint, url, policy);
+            resolver.url(endpoint, url);
         }
-        resolution.endpoints[start..].sort_by(|a, b| a.name.cmp(&b.name));
+        resolver.found.endpoints[start..].sort_by(|a, b| a.name.cmp(&b.name));
     }
-    // The same server may be selected twice; counting it twice would double the queue.
-    let mut seen = std::collections::BTreeSet::new();
-    resolution.endpoints.retain(|endpoint| {
-        endpoint
-            .target
-            .as_ref()
-            .is_none_or(|target| seen.insert(target.id.clone()))
-    });
-    if resolution.endpoints.len() > ENDPOINTS_MAX {
-        resolution.problems.push(format!(
-            "{} endpoints are selected, {ENDPOINTS_MAX} at most are monitored: split the monitor",
-            resolution.endpoints.len()
-        ));
-        resolution.endpoints.truncate(ENDPOINTS_MAX);
-    }
-    resolution.problems.sort();
-    resolution.problems.dedup();
-    resolution
+    resolver.bounded()
 }
 
-fn add_pod(
-    resolution: &mut Resolution,
-    spec: &InferenceMonitorSpec,
-    endpoint: &Endpoint,
-    pod: &Pod,
-    port: Option<u16>,
-    reference: &PortReference,
-    policy: &AddressPolicy,
-) {
-    let Some(port) = port else {
-        resolution.problems.push(format!(
-            "endpoint {}: pod {} declares no TCP container port {reference}; declared: {}",
-            endpoint.name,
-            pod.name,
-            declared(&pod.ports)
-        ));
-        return;
-    };
-    if pod.host_network && !policy.allow_host_network {
-        resolution.problems.push(format!(
-            "endpoint {}: pod {} uses the network of its node, which an administrator must allow (podAddresses.allowHostNetwork)",
-            endpoint.name, pod.name
-        ));
-        return;
-    }
-    if let Some(ip) = pod.ip
-        && let Err(problem) = allowed(ip, policy)
-    {
-        resolution
-            .problems
-            .push(format!("endpoint {}: pod {}: {problem}", endpoint.name, pod.name));
-        return;
-    }
-    let target = pod.ip.filter(|_| pod.node.is_some()).map(|ip| {
-        let address = std::net::SocketAddr::new(ip, port).to_string();
-        target(spec, scheme(spec.scheme), &pod.uid, &address)
-    });
-    resolution.endpoints.push(ResolvedEndpoint {
-        group: endpoint.name.clone(),
-        name: pod.name.clone(),
-        place: pod.node.clone().map_or(Place::Nowhere, Place::Node),
-        serving: pod.ready && !pod.terminating,
-        devices: pod.devices.clone(),
-        target,
-    });
+struct Resolver<'a> {
+    spec: &'a InferenceMonitorSpec,
+    policy: &'a AddressPolicy,
+    found: Resolution,
+    /// The same server may be selected twice; counting it twice would double the queue.
+    seen: BTreeSet<String>,
 }
 
-fn add_service(
-    resolution: &mut Resolution,
-    spec: &InferenceMonitorSpec,
-    endpoint: &Endpoint,
-    service: &str,
-    reference: &PortReference,
-    namespace: &dyn Namespace,
-    policy: &AddressPolicy,
-) {
-    let Some(addresses) = namespace.service(service) else {
-        resolution.problems.push(format!(
-            "endpoint {}: no EndpointSlice belongs to Service {service}: is the name right, and does the Service have a selector?",
-            endpoint.name
-        ));
-        return;
-    };
-    for address in addresses {
-        // Only pods are reached through a Service: an address without a pod may be anything, the API server included.
-        let Some(pod) = address
-            .pod
-            .as_ref()
-            .and_then(|name| namespace.pods().find(|pod| pod.name == *name))
-        else {
-            resolution.problems.push(format!(
-                "endpoint {}: address {} of Service {service} belongs to no pod of this namespace: use a url endpoint",
-                endpoint.name, address.ip
-            ));
-            continue;
-        };
-        // An EndpointSlice is easier to write than a pod: the address must be the pod's own.
-        if pod.ip != Some(address.ip) {
-            continue;
+impl Resolver<'_> {
+    fn problem(&mut self, endpoint: &Endpoint, words: &str) {
+        self.found.problems.push(format!("endpoint {}: {words}", endpoint.name));
+    }
+
+    fn pod(&mut self, endpoint: &Endpoint, pod: &Pod, port: u16) {
+        if pod.host_network && !self.policy.allow_host_network {
+            let words = format!(
+                "pod {} uses the network of its node, which an administrator must allow (Helm value podAddresses.allowHostNetwork)",
+                pod.name
+            );
+            return self.problem(endpoint, &words);
         }
-        let port = port_number(reference, &address.ports);
-        add_pod(resolution, spec, endpoint, pod, port, reference, policy);
-    }
-}
-
-fn add_url(
-    resolution: &mut Resolution,
-    spec: &InferenceMonitorSpec,
-    endpoint: &Endpoint,
-    url: &str,
-    policy: &AddressPolicy,
-) {
-    let (scheme, rest) = match url.split_once("://") {
-        Some(("http", rest)) => (Scheme::Http, rest),
-        Some(("https", rest)) => (Scheme::Https, rest),
-        _ => {
-            resolution.problems.push(format!(
-                "endpoint {}: {url} is neither http:// nor https://",
-                endpoint.name
-            ));
+        if let Some(ip) = pod.ip
+            && let Err(words) = allowed(ip, self.policy)
+        {
+            return self.problem(endpoint, &format!("pod {}: {words}", pod.name));
+        }
+        if !self.seen.insert(format!("{}/{}/{port}", pod.uid, pod.name)) {
             return;
         }
-    };
-    let authority = rest.trim_end_matches('/');
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()),
-        _ => (authority, Some(if scheme == Scheme::Http { 80 } else { 443 })),
-    };
-    let Some(port) = port else {
-        resolution
-            .problems
-            .push(format!("endpoint {}: {url} has no valid port", endpoint.name));
-        return;
-    };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback =
-        policy.allow_loopback && (bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()));
-    if !loopback
-        && !policy
-            .allowed_hosts
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(bare))
-    {
-        resolution.problems.push(format!(
-            "endpoint {}: host {bare} is not among the hosts an administrator allows (allowedHosts): ask for it to be listed",
-            endpoint.name
-        ));
-        return;
+        let target = pod.ip.filter(|_| pod.node.is_some()).map(|ip| {
+            let address = SocketAddr::new(ip, port).to_string();
+            target(self.spec, scheme(self.spec.scheme), &pod.uid, &address)
+        });
+        self.found.endpoints.push(ResolvedEndpoint {
+            group: endpoint.name.clone(),
+            name: pod.name.clone(),
+            place: pod.node.clone().map_or(Place::Nowhere, Place::Node),
+            serving: pod.ready && !pod.terminating,
+            devices: pod.devices.clone(),
+            target,
+        });
     }
-    let address = format!("{host}:{port}");
-    resolution.endpoints.push(ResolvedEndpoint {
-        group: endpoint.name.clone(),
-        name: address.clone(),
-        place: Place::Anywhere,
-        serving: true,
-        devices: Vec::new(),
-        target: Some(target(spec, scheme, "", &address)),
-    });
+
+    fn service(&mut self, endpoint: &Endpoint, service: &ServiceEndpoint, namespace: &dyn Namespace) {
+        let name = &service.name;
+        let Some(addresses) = namespace.service(name) else {
+            let words = format!(
+                "no EndpointSlice belongs to Service {name}: is the name right, and does the Service have a selector?"
+            );
+            return self.problem(endpoint, &words);
+        };
+        let pods: BTreeMap<&str, &Pod> = namespace.pods().map(|pod| (pod.name.as_str(), pod)).collect();
+        // A pod may have several addresses (two IP families) and stand in several slices (other ports): what one lacks another may have.
+        let mut found = BTreeSet::new();
+        let mut lacking = BTreeMap::new();
+        for address in &addresses {
+            // Only pods are reached through a Service: an address without a pod may be anything, the API server included.
+            let Some(pod) = address.pod.as_deref().and_then(|pod| pods.get(pod)) else {
+                let words = format!(
+                    "address {} of Service {name} belongs to no pod of this namespace: use a url endpoint",
+                    address.ip
+                );
+                self.problem(endpoint, &words);
+                continue;
+            };
+            let Some(ip) = pod.ip.filter(|_| !pod.ended) else {
+                continue;
+            };
+            // An EndpointSlice is easier to write than a pod: the address must be the pod's own.
+            if ip != address.ip {
+                let words = format!(
+                    "address {} of Service {name} is not the primary address of pod {} ({ip}), which alone is scraped",
+                    address.ip, pod.name
+                );
+                lacking.insert(pod.name.as_str(), words);
+            } else if let Some(port) = port_number(&service.port, &address.ports) {
+                found.insert(pod.name.as_str());
+                self.pod(endpoint, pod, port);
+            } else {
+                let words = format!(
+                    "Service {name} has no port {} for pod {}; it has: {}",
+                    service.port,
+                    pod.name,
+                    declared(&address.ports)
+                );
+                lacking.insert(pod.name.as_str(), words);
+            }
+        }
+        for (_, words) in lacking.into_iter().filter(|(pod, _)| !found.contains(pod)) {
+            self.problem(endpoint, &words);
+        }
+    }
+
+    fn url(&mut self, endpoint: &Endpoint, url: &str) {
+        let url = match Url::parse(url) {
+            Ok(url) => url,
+            Err(words) => return self.problem(endpoint, &words),
+        };
+        let local = self.policy.allow_loopback && url.is_loopback();
+        if !local && !url.is_among(&self.policy.allowed_hosts) {
+            let words = format!(
+                "host {} is not among the hosts an administrator allows (Helm value allowedHosts): ask for it to be listed",
+                url.host
+            );
+            return self.problem(endpoint, &words);
+        }
+        let address = url.address();
+        if !self.seen.insert(format!("//{address}")) {
+            return;
+        }
+        self.found.endpoints.push(ResolvedEndpoint {
+            group: endpoint.name.clone(),
+            name: address.clone(),
+            place: Place::Anywhere,
+            serving: true,
+            devices: Vec::new(),
+            target: Some(target(self.spec, url.scheme, "", &address)),
+        });
+    }
+
+    fn bounded(self) -> Resolution {
+        let Resolution {
+            mut endpoints,
+            mut problems,
+        } = self.found;
+        problems.sort();
+        problems.dedup();
+        if problems.len() > PROBLEMS_MAX {
+            let more = problems.len() - PROBLEMS_MAX;
+            problems.truncate(PROBLEMS_MAX);
+            problems.push(format!("and {more} more of the kind"));
+        }
+        if endpoints.len() > ENDPOINTS_MAX {
+            let words = format!(
+                "{} endpoints are selected, {ENDPOINTS_MAX} at most are monitored: split the monitor",
+                endpoints.len()
+            );
+            problems.insert(0, words);
+            endpoints.truncate(ENDPOINTS_MAX);
+        }
+        Resolution { endpoints, problems }
+    }
 }
 
 /// Pods have addresses of the pod network. Loopback and link-local ones would turn the daemon on itself or on the metadata service of
@@ -254,7 +250,9 @@ fn add_url(
 fn allowed(ip: IpAddr, policy: &AddressPolicy) -> Result<(), String> {
     let ip = ip.to_canonical();
     let local = match ip {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast(),
+        IpAddr::V4(v4) => {
+            v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()
+        }
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast(),
     };
     if local && !policy.allow_loopback {

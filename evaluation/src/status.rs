@@ -1,15 +1,30 @@
 //! From a verdict to the status of the resource, and whether that is worth a write.
 
-use crate::totals::seconds;
-use crate::{EndpointState, GpuVerdict, Moment, Observations, Outcome, Place, Resolution, Verdict, endpoint_state};
+use crate::words::{percent, seconds, truncated};
+use crate::{
+    EndpointState, GpuVerdict, Moment, Observations, Outcome, Place, Resolution, ResolvedEndpoint, Verdict,
+    endpoint_state,
+};
 use infmon_crds::v1alpha1::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Summary};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::time::Duration;
 
+mod change;
+
+pub use change::{Change, change};
+
 /// Longest condition message; the API allows 32 KiB, people do not.
 const MESSAGE_MAX: usize = 1024;
 /// Endpoints and GPUs listed in a status.
-const LIST_MAX: usize = 32;
+pub(crate) const LIST_MAX: usize = 32;
+/// Longest name that comes from outside: the bounds of the resource are the API server's reason to refuse a whole status.
+const NAME_MAX: usize = 128;
+/// Longest uuid of a GPU.
+const UUID_MAX: usize = 96;
+/// Longest name of a pod or a host with its port.
+const TARGET_MAX: usize = 253;
+/// Longest message of one endpoint.
+const ENDPOINT_MESSAGE_MAX: usize = 512;
 
 /// The status for a verdict. Conditions keep their transition time while their status stays.
 #[must_use]
@@ -46,23 +61,25 @@ pub fn status(
         })
         .collect();
     let gpus_known = verdict.gpu_age.is_some();
-    let throttled = verdict.throttled_gpus();
+    let throttled = (verdict.gpus_judged > 0).then(|| verdict.throttled_gpus());
+    // An engine is no number: which one it was stays true while its servers are away.
+    let (engine, engine_generation) = match &verdict.engine {
+        Some(engine) => (Some(engine.clone()), verdict.engine_generation.clone()),
+        None => (previous.engine.clone(), previous.engine_generation.clone()),
+    };
     InferenceMonitorStatus {
         observed_generation: generation,
         load: Some(verdict.load),
-        engine: verdict.engine.clone().or_else(|| previous.engine.clone()),
-        engine_generation: verdict
-            .engine_generation
-            .clone()
-            .or_else(|| previous.engine_generation.clone()),
+        engine,
+        engine_generation: engine_generation.map(|text| truncated(&text, NAME_MAX)),
         summary: Some(Summary {
             endpoints: format!("{}/{}", verdict.fresh, verdict.endpoints),
             waiting: verdict.waiting.map(whole),
             running: verdict.running.map(whole),
             kv_cache_usage: verdict.kv_cache_usage.map(percent),
             gpus: gpus_known.then_some(verdict.gpus.len() as i64),
-            throttled_gpus: gpus_known.then_some(throttled as i64),
-            throttled: gpus_known.then(|| format!("{throttled}/{}", verdict.gpus.len())),
+            throttled_gpus: throttled.map(|throttled| throttled as i64),
+            throttled: throttled.map(|throttled| format!("{throttled}/{}", verdict.gpus.len())),
             oom_risk: verdict.oom_risk,
         }),
         conditions,
@@ -84,35 +101,15 @@ pub fn endpoints(
         .iter()
         .map(|endpoint| {
             let state = endpoint_state(endpoint, observations, stale_after, now);
-            let (rank, words, message) = match &state {
-                EndpointState::Failing { failure, for_time } => (
-                    0,
-                    failure.kind.as_str(),
-                    Some(format!("{} (for {})", failure.message, seconds(*for_time))),
-                ),
-                EndpointState::NoDaemon => (1, "NoNodeDaemon", Some("no node daemon is connected there".to_owned())),
-                EndpointState::Stale { age } => (2, "Stale", Some(format!("last sample {} ago", seconds(*age)))),
-                EndpointState::Waiting => (3, "Waiting", None),
-                EndpointState::Fresh { .. } => (4, "Fresh", None),
-                EndpointState::NotServing => (5, "NotServing", Some("the pod is not Ready".to_owned())),
+            let rank = match state {
+                EndpointState::Failing { .. } => 0,
+                EndpointState::NoDaemon => 1,
+                EndpointState::Stale { .. } => 2,
+                EndpointState::Waiting => 3,
+                EndpointState::Fresh { .. } => 4,
+                EndpointState::NotServing => 5,
             };
-            let sample = match &state {
-                EndpointState::Fresh { observation, .. } => Some(&observation.sample),
-                _ => None,
-            };
-            let status = EndpointStatus {
-                endpoint: endpoint.group.clone(),
-                target: endpoint.name.clone(),
-                node: match &endpoint.place {
-                    Place::Node(node) => Some(node.clone()),
-                    Place::Anywhere | Place::Nowhere => None,
-                },
-                state: words.into(),
-                waiting: sample.and_then(|sample| sample.waiting).map(whole),
-                running: sample.and_then(|sample| sample.running).map(whole),
-                kv_cache_usage: sample.and_then(|sample| sample.kv_cache_usage).map(percent),
-                message: message.map(|message| truncated(&message, 512)),
-            };
+            let status = endpoint_status(endpoint, &state);
             (rank, -status.waiting.unwrap_or(0), status)
         })
         .collect();
@@ -120,75 +117,38 @@ pub fn endpoints(
     ranked.into_iter().take(LIST_MAX).map(|(_, _, status)| status).collect()
 }
 
-/// How much a new status matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// Nothing that anybody would want written.
-    None,
-    /// The quantised summary or the lists differ: write when the monitor's last write is old enough.
-    Summary,
-    /// A condition turned, or the spec changed: write now.
-    Transition,
-}
-
-/// Compares two statuses. Messages and times do not count: they change with every sample.
-#[must_use]
-pub fn change(previous: &InferenceMonitorStatus, next: &InferenceMonitorStatus) -> Change {
-    let key = |status: &InferenceMonitorStatus| {
-        status
-            .conditions
-            .iter()
-            .map(|condition| {
-                (
-                    condition.type_.clone(),
-                    condition.status.clone(),
-                    condition.reason.clone(),
-                    condition.observed_generation,
-                )
-            })
-            .collect::<Vec<_>>()
-    };
-    if key(previous) != key(next) || previous.observed_generation != next.observed_generation {
-        return Change::Transition;
-    }
-    if quantised(previous) != quantised(next) {
-        Change::Summary
-    } else {
-        Change::None
-    }
-}
-
-/// What of a summary is worth a write: small numbers exactly, large ones to about a tenth, the KV cache to 5 %.
-fn quantised(status: &InferenceMonitorStatus) -> impl PartialEq + use<> {
-    let summary = status.summary.clone().unwrap_or_default();
-    let kv = summary
-        .kv_cache_usage
-        .as_deref()
-        .and_then(|text| text.trim_end_matches('%').parse::<i64>().ok());
-    (
-        (status.load, status.engine.clone(), status.engine_generation.clone()),
-        (summary.endpoints, summary.throttled, summary.oom_risk),
-        (
-            summary.waiting.map(coarse),
-            summary.running.map(coarse),
-            kv.map(|percent| (percent + 2) / 5),
-        ),
-        status
-            .endpoints
-            .iter()
-            .map(|endpoint| (endpoint.target.clone(), endpoint.state.clone()))
-            .collect::<std::collections::BTreeSet<_>>(),
-    )
-}
-
-fn coarse(value: i64) -> i64 {
-    match value {
-        ..=20 => value,
-        21..=200 => (value + 5) / 10 * 10,
-        _ => {
-            let step = 10_i64.pow(value.ilog10().saturating_sub(1));
-            (value + step / 2) / step * step
+fn endpoint_status(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> EndpointStatus {
+    let (words, message) = match state {
+        EndpointState::Failing { failure, for_time } => {
+            let said = truncated(&failure.message, ENDPOINT_MESSAGE_MAX - 32);
+            (
+                failure.kind.as_str(),
+                Some(format!("{said} (for {})", seconds(*for_time))),
+            )
         }
+        EndpointState::NoDaemon => ("NoNodeDaemon", Some("no node daemon is connected there".to_owned())),
+        EndpointState::Stale { age } => ("Stale", Some(format!("last sample {} ago", seconds(*age)))),
+        EndpointState::Waiting => ("Waiting", None),
+        EndpointState::Fresh { .. } => ("Fresh", None),
+        EndpointState::NotServing => ("NotServing", Some("the pod is not Ready".to_owned())),
+    };
+    let sample = match state {
+        EndpointState::Fresh { observation, .. } => Some(&observation.sample),
+        _ => None,
+    };
+    let usable = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
+    EndpointStatus {
+        endpoint: endpoint.group.clone(),
+        target: truncated(&endpoint.name, TARGET_MAX),
+        node: match &endpoint.place {
+            Place::Node(node) => Some(node.clone()),
+            Place::Anywhere | Place::Nowhere => None,
+        },
+        state: words.into(),
+        waiting: usable(sample.and_then(|sample| sample.waiting)).map(whole),
+        running: usable(sample.and_then(|sample| sample.running)).map(whole),
+        kv_cache_usage: usable(sample.and_then(|sample| sample.kv_cache_usage)).map(percent),
+        message: message.map(|message| truncated(&message, ENDPOINT_MESSAGE_MAX)),
     }
 }
 
@@ -253,8 +213,8 @@ fn gpu_status(gpu: &GpuVerdict) -> GpuStatus {
     GpuStatus {
         node: gpu.node.clone(),
         index: i64::from(sample.index),
-        uuid: sample.uuid.clone(),
-        name: (!sample.name.is_empty()).then(|| sample.name.clone()),
+        uuid: truncated(&sample.uuid, UUID_MAX),
+        name: (!sample.name.is_empty()).then(|| truncated(&sample.name, NAME_MAX)),
         throttled: gpu
             .throttled
             .map(|(cause, duty, _)| format!("{} {:.0}%", cause.as_str(), duty * 100.0)),
@@ -267,23 +227,7 @@ fn gpu_status(gpu: &GpuVerdict) -> GpuStatus {
     }
 }
 
-/// Cuts at a character boundary and says so.
-fn truncated(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.to_owned();
-    }
-    let mut end = max.saturating_sub(3);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}...", &text[..end])
-}
-
 fn whole(value: f64) -> i64 {
     // Saturates and maps NaN to 0 by definition of `as`; the totals hold neither.
     value.round() as i64
-}
-
-fn percent(ratio: f64) -> String {
-    format!("{:.0}%", ratio * 100.0)
 }

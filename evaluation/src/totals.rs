@@ -1,5 +1,6 @@
 //! Sums over the endpoints of a monitor, and which endpoints they lack.
 
+use crate::words::{clause_or, listed, seconds};
 use crate::{Moment, Observations, Place, Resolution, ResolvedEndpoint, TargetObservation};
 use infmon_samples::{Failure, Observation};
 use std::time::Duration;
@@ -91,11 +92,14 @@ pub fn endpoint_state<'a>(
 }
 
 /// Sums over the endpoints with fresh data.
+///
+/// Endpoints that take requests are judged. Others neither block a sum nor turn a condition; but what they still hold counts in the
+/// sums: the queue of an overloaded server must not vanish from the metric when its readiness probe times out.
 #[derive(Clone, Debug, Default)]
 pub struct Totals<'a> {
     /// Every endpoint and its state, in the order of the resolution.
     pub endpoints: Vec<(&'a ResolvedEndpoint, EndpointState<'a>)>,
-    /// Endpoints with fresh data.
+    /// Endpoints with fresh data, whether they take requests or not.
     pub fresh: usize,
     /// Endpoints that must have data for a sum to be true: those that take requests.
     pub needed: usize,
@@ -103,12 +107,16 @@ pub struct Totals<'a> {
     pub missing: usize,
     /// Age of the oldest fresh sample.
     pub age: Duration,
-    /// Requests that wait; `None` when an endpoint with fresh data does not tell.
+    /// Requests that wait; `None` when an endpoint with fresh data that counts does not tell.
     pub waiting: Option<f64>,
-    /// Requests that run; `None` when an endpoint with fresh data does not tell.
+    /// Requests that run; `None` when an endpoint with fresh data that counts does not tell.
     pub running: Option<f64>,
+    /// Requests that wait at the endpoints that take requests: what a judgement per endpoint is made of.
+    pub queued: Option<f64>,
     /// KV cache use of the fullest endpoint, 0-1; `None` when no endpoint tells.
     pub kv_cache_usage: Option<f64>,
+    /// Every endpoint with fresh data that counts tells its KV cache use, so that the fullest one is known.
+    pub kv_cache_complete: bool,
     /// Preemptions per second over the last minute; `None` when no endpoint tells.
     pub preemptions_per_second: Option<f64>,
 }
@@ -120,28 +128,22 @@ impl<'a> Totals<'a> {
         let mut totals = Self {
             waiting: Some(0.0),
             running: Some(0.0),
+            queued: Some(0.0),
+            kv_cache_complete: true,
+            needed: resolution.endpoints.iter().filter(|endpoint| endpoint.serving).count(),
             ..Self::default()
         };
         for endpoint in &resolution.endpoints {
             let state = endpoint_state(endpoint, observations, stale_after, now);
-            if endpoint.serving {
-                totals.needed += 1;
-            }
+            // Where no endpoint takes requests, all are looked at alike.
+            let counts = endpoint.serving || totals.needed == 0;
             if let EndpointState::Fresh {
                 age,
                 observation,
                 target,
             } = state
             {
-                let sample = &observation.sample;
-                totals.fresh += 1;
-                totals.age = totals.age.max(age);
-                totals.waiting = sum(totals.waiting, sample.waiting);
-                totals.running = sum(totals.running, sample.running);
-                totals.kv_cache_usage = largest(totals.kv_cache_usage, sample.kv_cache_usage);
-                if let Some(rate) = target.preemption_rate() {
-                    totals.preemptions_per_second = Some(totals.preemptions_per_second.unwrap_or(0.0) + rate);
-                }
+                totals.add(counts, age, observation, target);
             } else if endpoint.serving {
                 totals.missing += 1;
             }
@@ -150,69 +152,101 @@ impl<'a> Totals<'a> {
         if totals.fresh == 0 {
             totals.waiting = None;
             totals.running = None;
+            totals.queued = None;
+            totals.kv_cache_complete = false;
         }
         totals
     }
 
-    /// Every endpoint that takes requests has fresh data, and there is one at all: a sum over them is true.
-    #[must_use]
-    pub const fn complete(&self) -> bool {
-        self.missing == 0 && self.fresh > 0
+    fn add(&mut self, counts: bool, age: Duration, observation: &Observation, target: &TargetObservation) {
+        let sample = &observation.sample;
+        let (waiting, running) = (usable(sample.waiting), usable(sample.running));
+        self.fresh += 1;
+        self.age = self.age.max(age);
+        if counts {
+            self.waiting = sum(self.waiting, waiting);
+            self.running = sum(self.running, running);
+            self.queued = sum(self.queued, waiting);
+            let usage = usable(sample.kv_cache_usage);
+            self.kv_cache_complete &= usage.is_some();
+            self.kv_cache_usage = largest(self.kv_cache_usage, usage);
+            if let Some(rate) = target.preemption_rate() {
+                self.preemptions_per_second = Some(self.preemptions_per_second.unwrap_or(0.0) + rate);
+            }
+        } else {
+            self.waiting = sum(self.waiting, Some(waiting.unwrap_or(0.0)));
+            self.running = sum(self.running, Some(running.unwrap_or(0.0)));
+        }
     }
 
-    /// More than half of the endpoints that take requests have fresh data: enough for a judgement, which says what it lacks.
+    /// Every endpoint that takes requests has fresh data, and there is one at all: a sum over them is true. Where none takes requests,
+    /// every endpoint must have fresh data.
+    #[must_use]
+    pub const fn complete(&self) -> bool {
+        if self.needed == 0 {
+            self.fresh > 0 && self.fresh == self.endpoints.len()
+        } else {
+            self.missing == 0
+        }
+    }
+
+    /// At least half of the endpoints that take requests have fresh data: enough for a judgement, which says what it lacks.
     #[must_use]
     pub const fn enough(&self) -> bool {
-        self.fresh > 0 && self.missing * 2 < self.needed.saturating_add(1)
+        self.judged() > 0 && self.missing <= self.judged()
+    }
+
+    /// Endpoints that take requests and have fresh data.
+    #[must_use]
+    pub const fn judged(&self) -> usize {
+        self.needed - self.missing
     }
 
     /// Names the endpoints that lack data and why, two at most: `vllm-x2x1l: connect timeout for 47 s; ...`.
     #[must_use]
     pub fn lacking(&self) -> String {
-        let mut texts: Vec<String> = Vec::new();
-        for (endpoint, state) in self.endpoints.iter().filter(|(endpoint, _)| endpoint.serving) {
-            let why = match state {
-                EndpointState::Fresh { .. } | EndpointState::NotServing => continue,
-                EndpointState::Failing { failure, for_time } => {
-                    format!("{} for {}", failure.message, seconds(*for_time))
-                }
-                EndpointState::Stale { age } => format!("last sample {} ago", seconds(*age)),
-                EndpointState::NoDaemon => match &endpoint.place {
-                    Place::Node(node) => format!("no node daemon connected on node {node}"),
-                    Place::Anywhere | Place::Nowhere => "no node daemon connected".into(),
-                },
-                EndpointState::Waiting => "no sample yet".into(),
-            };
-            if texts.len() < 2 {
-                texts.push(format!("{}: {why}", endpoint.name));
-            }
-        }
-        if self.missing > texts.len() {
-            texts.push(format!("and {} more", self.missing - texts.len()));
-        }
-        texts.join("; ")
+        let texts: Vec<String> = self
+            .endpoints
+            .iter()
+            .filter(|(endpoint, _)| endpoint.serving)
+            .filter_map(|(endpoint, state)| Some(format!("{}: {}", endpoint.name, why(endpoint, state)?)))
+            .collect();
+        listed(texts.iter().map(String::as_str), 2)
     }
 }
 
+/// Why an endpoint gives no data; `None` when it does or need not.
+fn why(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> Option<String> {
+    Some(match state {
+        EndpointState::Fresh { .. } | EndpointState::NotServing => return None,
+        EndpointState::Failing { failure, for_time } => {
+            format!(
+                "{} for {}",
+                clause_or(&failure.message, failure.kind.as_str()),
+                seconds(*for_time)
+            )
+        }
+        EndpointState::Stale { age } => format!("last sample {} ago", seconds(*age)),
+        EndpointState::NoDaemon => match &endpoint.place {
+            Place::Node(node) => format!("no node daemon connected on node {node}"),
+            Place::Anywhere | Place::Nowhere => "no node daemon connected".into(),
+        },
+        EndpointState::Waiting => "no sample yet".into(),
+    })
+}
+
+/// A number that can be one of requests or a share; a server may claim anything.
+fn usable(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite() && *value >= 0.0)
+}
+
 fn sum(total: Option<f64>, value: Option<f64>) -> Option<f64> {
-    Some(total? + value?)
+    usable(Some(total? + value?))
 }
 
 fn largest(known: Option<f64>, value: Option<f64>) -> Option<f64> {
     match (known, value) {
         (Some(known), Some(value)) => Some(known.max(value)),
         (known, value) => known.or(value),
-    }
-}
-
-/// A duration for people: `0.4 s`, `47 s`, `12 min`, `3 h`.
-pub(crate) fn seconds(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    match duration.as_secs() {
-        0 if seconds == 0.0 => "0 s".into(),
-        0..10 if seconds.fract() >= 0.05 && seconds.fract() < 0.95 => format!("{seconds:.1} s"),
-        0..120 => format!("{seconds:.0} s"),
-        120..7200 => format!("{:.0} min", seconds / 60.0),
-        _ => format!("{:.0} h", seconds / 3600.0),
     }
 }

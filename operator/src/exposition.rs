@@ -114,7 +114,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         push(&mut endpoints, Some(verdict.endpoints as f64));
         push(&mut fresh, Some(verdict.fresh as f64));
         push(&mut gpus, verdict.gpu_age.map(|_| verdict.gpus.len() as f64));
-        push(&mut throttled, verdict.gpu_age.map(|_| verdict.throttled_gpus() as f64));
+        push(&mut throttled, verdict.throttled_gpus_of_all().map(|gpus| gpus as f64));
         for finding in &verdict.findings {
             for outcome in [Outcome::True, Outcome::False, Outcome::Unknown] {
                 let mut labels = labels();

@@ -1,12 +1,16 @@
 //! Throttled: which GPUs serve the monitor, and do they lose clocks.
 
-use super::{Finding, Input, Outcome, anchor, fresh_gpus, nodes_of};
-use crate::Place;
+use super::{Finding, Input, Outcome, anchor};
+use crate::words::{clause, clause_or, count};
+use crate::{Place, ResolvedEndpoint};
 use infmon_crds::v1alpha1::{ConditionType, reason};
 use infmon_gpu::lost_clocks;
 use infmon_gpu::{CauseDuty, DriverState, GpuSample, ThrottleCause};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// A GPU counts as judged once its counters cover so much of the window: one second with a hiccup says nothing about a minute.
+const COVERED_FOR: Duration = Duration::from_secs(5);
 
 /// One GPU that serves the monitor.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,89 +60,77 @@ impl GpuVerdict {
 pub(super) struct Serving {
     /// Worst first.
     pub(super) verdicts: Vec<GpuVerdict>,
+    /// Those of them whose counters tell whether clocks were lost.
+    pub(super) judged: usize,
     /// Age of the oldest sample used.
     pub(super) age: Option<Duration>,
     /// Why a node gave no GPU data: node, words.
     pub(super) problems: Vec<(String, String)>,
+    /// A node has not told yet whether it has GPUs.
+    awaited: bool,
+}
+
+impl Serving {
+    pub(super) fn complete(&self) -> bool {
+        self.problems.is_empty() && !self.verdicts.is_empty() && self.judged == self.verdicts.len()
+    }
 }
 
 pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
-    let Input {
-        spec,
-        resolution,
-        observations,
-        now,
-        ..
-    } = *input;
-    let threshold = &spec.thresholds.throttled_percent;
-    let window = super::seconds_of(threshold.for_seconds);
+    let nodes = endpoints_by_node(input);
     let mut serving = Serving {
         verdicts: Vec::new(),
+        judged: 0,
         age: None,
         problems: Vec::new(),
+        awaited: nodes.is_empty(),
     };
-    let mut nodes: BTreeSet<&str> = nodes_of(resolution);
-    // A url endpoint on the daemon's own machine (standalone mode) shares that machine's GPUs; one elsewhere has none that we see.
-    for endpoint in resolution
-        .endpoints
-        .iter()
-        .filter(|endpoint| endpoint.place == Place::Anywhere)
-    {
-        let local = ["127.", "localhost:", "[::1]"]
-            .iter()
-            .any(|prefix| endpoint.name.starts_with(prefix));
-        if local
-            && let Some(target) = &endpoint.target
-            && let Some((node, _)) = observations.target(&endpoint.place, &target.id)
-        {
-            nodes.insert(node);
-        }
-    }
-    for name in nodes {
-        let Some(node) = observations.node(name) else { continue };
-        if !fresh_gpus(observations, name, stale_after, now) {
-            serving.problems.push((name.to_owned(), driver_problem(&node.driver)));
+    for (name, endpoints) in nodes {
+        let node = input.observations.node(name);
+        let taken = node
+            .and_then(|node| node.gpus_taken)
+            .filter(|taken| input.now.since(*taken) <= stale_after);
+        let (Some(node), Some(taken)) = (node, taken) else {
+            let words = match node {
+                Some(node) if node.connected => driver_problem(&node.driver),
+                _ => "no node daemon connected".into(),
+            };
+            serving.problems.push((name.to_owned(), words));
+            serving.awaited |= node.is_none_or(|node| node.reported.is_none() || node.driver == DriverState::Starting);
             continue;
+        };
+        serving.age = serving.age.max(Some(input.now.since(taken)));
+        if node.gpus.is_empty() {
+            serving.problems.push((name.to_owned(), driver_problem(&node.driver)));
         }
-        let pods: Vec<_> = resolution
-            .endpoints
+        let told = endpoints
             .iter()
-            .filter(|endpoint| {
-                matches!(&endpoint.place, Place::Node(place) if place == name) || endpoint.place == Place::Anywhere
-            })
-            .collect();
-        let told = pods.iter().any(|pod| !pod.devices.is_empty());
+            .flat_map(|endpoint| &endpoint.devices)
+            .any(|device| device.starts_with("GPU-") || node.gpus.iter().any(|gpu| names_gpu(device, &gpu.uuid)));
         for sample in &node.gpus {
-            let owners: Vec<String> = pods
+            let pods: Vec<String> = endpoints
                 .iter()
-                .filter(|pod| !told || pod.devices.iter().any(|device| names_gpu(device, &sample.uuid)))
-                .map(|pod| pod.name.clone())
+                .filter(|endpoint| !told || endpoint.devices.iter().any(|device| names_gpu(device, &sample.uuid)))
+                .map(|endpoint| endpoint.name.clone())
                 .collect();
-            if owners.is_empty() {
+            if pods.is_empty() {
                 continue;
             }
+            let window = super::seconds_of(input.spec.thresholds.throttled_percent.for_seconds);
             let duties = node
                 .throttle
                 .get(&sample.uuid)
                 .map(|history| history.duty_over(window))
                 .unwrap_or_default();
-            let throttled = lost_clocks(sample, &duties)
-                .into_iter()
-                .filter(|finding| finding.duty * 100.0 > f64::from(threshold.above))
-                .max_by(|a, b| b.cause.cmp(&a.cause).then(a.duty.total_cmp(&b.duty)))
-                .map(|finding| (finding.cause, finding.duty, over(&duties, finding.cause, window)));
+            let known = duties.iter().any(|duty| duty.over >= window.min(COVERED_FOR));
+            serving.judged += usize::from(known);
             serving.verdicts.push(GpuVerdict {
                 node: name.to_owned(),
                 sample: sample.clone(),
-                throttled,
-                pods: owners,
+                throttled: lost(input, sample, &duties, window),
+                pods,
                 by_device: told,
             });
-        }
-        let age = node.gpus_taken.map(|taken| now.since(taken));
-        serving.age = serving.age.max(age);
-        if node.gpus.is_empty() {
-            serving.problems.push((name.to_owned(), driver_problem(&node.driver)));
         }
     }
     serving.verdicts.sort_by(|a, b| {
@@ -150,94 +142,127 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
     serving
 }
 
+/// The most severe cause whose share of the window is above the threshold, with its duty and the time that was covered.
+///
+/// While less than the window is covered, what was lost is compared with the whole window: an early finding is a sure one.
+fn lost(
+    input: &Input<'_>,
+    sample: &GpuSample,
+    duties: &[CauseDuty],
+    window: Duration,
+) -> Option<(ThrottleCause, f64, Duration)> {
+    let above = f64::from(input.spec.thresholds.throttled_percent.above);
+    let over = |cause| duties.iter().find(|duty| duty.cause == cause).map(|duty| duty.over);
+    lost_clocks(sample, duties).into_iter().find_map(|finding| {
+        let over = over(finding.cause)?;
+        let share = finding.duty * (over.as_secs_f64() / window.as_secs_f64()).min(1.0);
+        (share * 100.0 > above).then_some((finding.cause, finding.duty, over))
+    })
+}
+
+/// The endpoints that matter by the node they run on: those that take requests, or all where none does. A url endpoint on the daemon's
+/// own machine (standalone mode) shares that machine's GPUs; one elsewhere has none that we see.
+fn endpoints_by_node<'a>(input: &Input<'a>) -> BTreeMap<&'a str, Vec<&'a ResolvedEndpoint>> {
+    let endpoints = &input.resolution.endpoints;
+    let none_serves = !endpoints.iter().any(|endpoint| endpoint.serving);
+    let mut nodes: BTreeMap<&str, Vec<&ResolvedEndpoint>> = BTreeMap::new();
+    for endpoint in endpoints.iter().filter(|endpoint| endpoint.serving || none_serves) {
+        let node = match &endpoint.place {
+            Place::Node(node) => Some(node.as_str()),
+            Place::Anywhere if is_loopback(&endpoint.name) => endpoint
+                .target
+                .as_ref()
+                .and_then(|target| input.observations.target(&endpoint.place, &target.id))
+                .map(|(node, _)| node),
+            Place::Anywhere | Place::Nowhere => None,
+        };
+        if let Some(node) = node {
+            nodes.entry(node).or_default().push(endpoint);
+        }
+    }
+    nodes
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.starts_with("localhost:")
+        || address
+            .parse::<std::net::SocketAddr>()
+            .is_ok_and(|address| address.ip().to_canonical().is_loopback())
+}
+
 /// Whether a device id of the kubelet names the GPU: `GPU-<uuid>` or a time-slicing replica of it, `GPU-<uuid>::3`.
 fn names_gpu(device: &str, uuid: &str) -> bool {
-    device.split("::").next() == Some(uuid)
+    !uuid.is_empty() && device.split("::").next() == Some(uuid)
 }
 
 fn driver_problem(driver: &DriverState) -> String {
     match driver {
         DriverState::Starting => "the GPU session is starting".into(),
-        DriverState::Ready { driver_version } => format!("driver {driver_version} gives no fresh sample"),
-        DriverState::Unavailable { message, .. } => message.clone(),
+        DriverState::Ready { driver_version } => format!("driver {} gives no fresh sample", clause(driver_version)),
+        DriverState::Unavailable { message, category } => clause_or(message, category.as_str()),
         DriverState::Unresponsive { for_seconds } => format!("a driver call has not returned for {for_seconds} s"),
     }
 }
 
 pub(super) fn throttled(input: &Input<'_>, serving: &Serving, settling: bool) -> Finding {
-    let kind = ConditionType::Throttled;
     let threshold = &input.spec.thresholds.throttled_percent;
+    let finding = |outcome, reason, message: String| Finding {
+        kind: ConditionType::Throttled,
+        outcome,
+        reason,
+        message,
+    };
+    let unseen = serving.problems.first().map_or_else(String::new, |(node, words)| {
+        format!(" No GPU data from node {node}: {words}.")
+    });
     if let Some(worst) = serving.verdicts.first()
         && let Some((cause, duty, over)) = worst.throttled
     {
-        let count = serving.verdicts.iter().filter(|gpu| gpu.throttled.is_some()).count();
-        let more = if count > 1 {
-            format!(" {} more GPUs are throttled.", count - 1)
-        } else {
-            String::new()
+        let more = match serving.verdicts.iter().filter(|gpu| gpu.throttled.is_some()).count() - 1 {
+            0 => String::new(),
+            1 => " 1 more GPU is throttled.".into(),
+            more => format!(" {more} more GPUs are throttled."),
         };
         let reason = cause_reason(cause);
-        return Finding {
-            kind,
-            outcome: Outcome::True,
-            reason,
-            message: format!(
-                "{} lost clocks to {} for {:.1}% of the last {:.0} s (threshold {}%){}. {}{more} Next: {}. {}",
-                worst.label(),
-                cause_words(cause),
-                duty * 100.0,
-                over.as_secs_f64(),
-                threshold.above,
-                evidence(&worst.sample),
-                worst.serves(),
-                next_step(cause, &worst.node),
-                anchor(reason)
-            ),
-        };
+        let message = format!(
+            "{} lost clocks to {} for {:.1}% of the last {:.0} s (threshold {}%){}. {}{more} Next: {}. {}",
+            worst.label(),
+            cause_words(cause),
+            duty * 100.0,
+            over.as_secs_f64(),
+            threshold.above,
+            evidence(&worst.sample),
+            worst.serves(),
+            next_step(cause, &worst.node),
+            anchor(reason)
+        );
+        return finding(Outcome::True, reason, message);
     }
-    if !serving.verdicts.is_empty() {
-        let mut message = format!(
-            "{} GPUs kept their clocks (threshold {}% of {} s).",
-            serving.verdicts.len(),
+    if serving.judged > 0 {
+        let message = format!(
+            "{} kept {} clocks (threshold {}% of {} s).{unseen}",
+            count(serving.judged, "GPU"),
+            if serving.judged == 1 { "its" } else { "their" },
             threshold.above,
             threshold.for_seconds
         );
-        if let Some((node, problem)) = serving.problems.first() {
-            message.push_str(&format!(" No GPU data from node {node}: {problem}."));
-        }
-        return Finding {
-            kind,
-            outcome: Outcome::False,
-            reason: reason::BELOW_THRESHOLD,
-            message,
-        };
+        return finding(Outcome::False, reason::BELOW_THRESHOLD, message);
     }
-    let (reason, message) = match serving.problems.first() {
-        Some((node, problem)) if !settling => (
-            reason::NO_GPU_DATA,
-            format!(
-                "No GPU data from node {node}: {problem}. {}",
-                anchor(reason::NO_GPU_DATA)
-            ),
-        ),
-        _ if settling => (
-            reason::WAITING_FOR_DATA,
-            "Waiting for the first GPU samples.".to_owned(),
-        ),
-        _ => (
-            reason::NO_GPU_DATA,
-            format!(
-                "No GPU is seen on the nodes of the endpoints. {}",
-                anchor(reason::NO_GPU_DATA)
-            ),
-        ),
+    let counts = serving.verdicts.iter().any(|gpu| !gpu.sample.throttle.is_empty());
+    if counts || (settling && serving.awaited) {
+        let message = "Waiting for enough GPU samples to compare.".to_owned();
+        return finding(Outcome::Unknown, reason::WAITING_FOR_DATA, message);
+    }
+    let message = match serving.verdicts.first() {
+        Some(gpu) => format!("The driver does not count lost clocks of {}.", gpu.label()),
+        None if unseen.is_empty() => "No GPU is seen where the endpoints run.".to_owned(),
+        None => unseen.trim_start().to_owned(),
     };
-    Finding {
-        kind,
-        outcome: Outcome::Unknown,
-        reason,
-        message,
-    }
+    finding(
+        Outcome::Unknown,
+        reason::NO_GPU_DATA,
+        format!("{message} {}", anchor(reason::NO_GPU_DATA)),
+    )
 }
 
 fn evidence(sample: &GpuSample) -> String {
@@ -291,12 +316,4 @@ fn next_step(cause: ThrottleCause, node: &str) -> String {
         ThrottleCause::PowerCap => format!("see who lowered the power limit on {node} (nvidia-smi -q -d POWER)"),
         _ => format!("look at nvidia-smi -q -d PERFORMANCE on {node}"),
     }
-}
-
-/// The time over which the share of a cause was taken.
-fn over(duties: &[CauseDuty], cause: ThrottleCause, window: Duration) -> Duration {
-    duties
-        .iter()
-        .find(|duty| duty.cause == cause)
-        .map_or(window, |duty| duty.over)
 }

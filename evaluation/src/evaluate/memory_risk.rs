@@ -1,141 +1,254 @@
 //! OOMRisk, first form: KV cache, preemptions, free device memory.
 
 use super::gpus::Serving;
-use super::{Finding, Input, Outcome, anchor, seconds_of, unknown};
-use crate::totals::seconds;
-use crate::{EndpointState, Hold, Totals};
+use super::{CLEAR_AFTER_SLOW, Finding, Input, Outcome, anchor, clears, seconds_of, unknown};
+use crate::words::{count, percent, seconds};
+use crate::{EndpointState, GpuVerdict, Hold, Totals};
 use infmon_crds::v1alpha1::{ConditionType, OomRisk, reason};
+use std::time::Duration;
 
 /// Preemptions per second above which they count: six a minute. One now and then is normal under load; each costs a recomputation.
 const PREEMPTIONS_PER_SECOND: f64 = 0.1;
 /// KV cache use from which on the cache is as good as full: the next request that grows evicts another.
 const KV_CACHE_FULL: f64 = 0.97;
+const LOWER_CONCURRENCY: &str =
+    "add replicas or lower the number of concurrent requests (vLLM: --max-num-seqs; llama-server: --parallel)";
+
+/// Memory of the signs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holds {
+    pub(super) kv_cache: Hold,
+    pub(super) preemptions: Hold,
+    pub(super) headroom: Hold,
+}
+
+/// The signs as they are now; `None` where nobody knows.
+struct Signs<'a> {
+    usage: Option<f64>,
+    preemptions: Option<f64>,
+    /// The GPU with the least free memory, and that memory in bytes.
+    tightest: Option<(&'a GpuVerdict, u64)>,
+}
 
 pub(super) fn judge(
     input: &Input<'_>,
     totals: &Totals<'_>,
     gpus: &Serving,
-    kv_hold: Hold,
-    headroom_hold: Hold,
+    holds: Holds,
     settling: bool,
-) -> (Finding, OomRisk, Hold, Hold) {
-    let kind = ConditionType::OomRisk;
-    let kv_threshold = &input.spec.thresholds.kv_cache_usage_percent;
-    let headroom_threshold = &input.spec.thresholds.gpu_memory_headroom_mib;
-
-    let usage = totals.kv_cache_usage.filter(|_| totals.enough());
-    let kv_hold = kv_hold.update(
-        usage.map(|usage| usage * 100.0 > f64::from(kv_threshold.above)),
-        input.now,
-        seconds_of(kv_threshold.for_seconds),
-    );
-    let tightest = gpus
-        .verdicts
-        .iter()
-        .filter_map(|gpu| Some((gpu, gpu.sample.memory_free_bytes?)))
-        .min_by_key(|(_, free)| *free);
-    let bound = u64::try_from(headroom_threshold.below).unwrap_or(0) << 20;
-    let headroom_hold = headroom_hold.update(
-        tightest.map(|(_, free)| free < bound),
-        input.now,
-        seconds_of(headroom_threshold.for_seconds),
-    );
-    let preemptions = totals
-        .preemptions_per_second
-        .filter(|rate| totals.enough() && *rate > PREEMPTIONS_PER_SECOND);
-    let preempting =
-        preemptions.map(|rate| format!("{rate:.1} preemptions/s: running requests are evicted and recomputed"));
-
-    if usage.is_none() && tightest.is_none() {
-        let finding = unknown(kind, totals, settling, "the use of memory");
-        return (finding, OomRisk::Unknown, kv_hold, headroom_hold);
-    }
-
-    let found = |reason, risk, message: String| {
-        (
-            Finding {
-                kind,
-                outcome: Outcome::True,
-                reason,
-                message: format!("{message} {}", anchor(reason)),
-            },
-            risk,
-        )
-    };
-    let (finding, risk) = if let (true, Some(usage)) = (kv_hold.is_raised(), usage) {
-        let full = totals
-            .endpoints
+) -> (Finding, OomRisk, Holds) {
+    let thresholds = &input.spec.thresholds;
+    let signs = Signs {
+        usage: totals.kv_cache_usage.filter(|_| totals.enough()),
+        preemptions: totals.preemptions_per_second.filter(|_| totals.enough()),
+        tightest: gpus
+            .verdicts
             .iter()
-            .filter(|(_, state)| above(state, f64::from(kv_threshold.above)))
-            .count();
-        let standing = kv_hold.unchanged_for(input.now).map_or_else(String::new, |time| {
-            format!(" for {}", seconds(time + seconds_of(kv_threshold.for_seconds)))
-        });
-        let evicting = preempting
-            .as_deref()
-            .map_or_else(String::new, |text| format!(" and {text}"));
-        let risk = if preemptions.is_some() || usage >= KV_CACHE_FULL {
-            OomRisk::High
-        } else {
-            OomRisk::Medium
+            .filter_map(|gpu| Some((gpu, gpu.sample.memory_free_bytes?)))
+            .min_by_key(|(_, free)| *free),
+    };
+    let kv_above = f64::from(thresholds.kv_cache_usage_percent.above);
+    let headroom = &thresholds.gpu_memory_headroom_mib;
+    let bound = u64::try_from(headroom.below).unwrap_or(0) << 20;
+    let preemptions_for = if holds.preemptions.is_raised() {
+        CLEAR_AFTER_SLOW
+    } else {
+        Duration::ZERO
+    };
+    let holds = Holds {
+        kv_cache: holds.kv_cache.update(
+            signs.usage.map(|usage| usage * 100.0 > kv_above),
+            input.now,
+            seconds_of(thresholds.kv_cache_usage_percent.for_seconds),
+        ),
+        preemptions: holds.preemptions.update(
+            signs.preemptions.map(|rate| rate > PREEMPTIONS_PER_SECOND),
+            input.now,
+            preemptions_for,
+        ),
+        headroom: holds.headroom.update(
+            signs.tightest.map(|(_, free)| free < bound),
+            input.now,
+            seconds_of(headroom.for_seconds),
+        ),
+    };
+    let found = |reason, risk, message: String| {
+        let finding = Finding {
+            kind: ConditionType::OomRisk,
+            outcome: Outcome::True,
+            reason,
+            message: format!("{message} {}", anchor(reason)),
         };
-        found(
-            reason::KV_CACHE_EXHAUSTION,
-            risk,
-            format!(
-                "KV cache at {:.0}%, above {}% on {full} of {} endpoints{standing}{evicting}. Next: add replicas or lower the number of concurrent requests (vLLM: --max-num-seqs; llama-server: -np).",
-                usage * 100.0,
-                kv_threshold.above,
-                totals.fresh
-            ),
-        )
-    } else if let Some(text) = preempting {
-        found(
-            reason::PREEMPTIONS,
-            OomRisk::Medium,
-            format!("{text}. Next: add replicas or lower the number of concurrent requests (vLLM: --max-num-seqs)."),
-        )
-    } else if let (true, Some((gpu, free))) = (headroom_hold.is_raised(), tightest) {
-        found(
+        (finding, risk)
+    };
+    let (finding, risk) = match (&signs, holds) {
+        (Signs { usage: Some(usage), .. }, Holds { kv_cache, .. }) if kv_cache.is_raised() => {
+            let evicted = holds.preemptions.is_raised() && signs.preemptions.is_some();
+            let risk = if evicted || *usage >= KV_CACHE_FULL {
+                OomRisk::High
+            } else {
+                OomRisk::Medium
+            };
+            found(
+                reason::KV_CACHE_EXHAUSTION,
+                risk,
+                kv_message(input, totals, &signs, *usage, kv_cache),
+            )
+        }
+        (
+            Signs {
+                preemptions: Some(rate),
+                ..
+            },
+            Holds { preemptions, .. },
+        ) if preemptions.is_raised() => {
+            let message = if *rate > PREEMPTIONS_PER_SECOND {
+                format!(
+                    "{} (threshold {PREEMPTIONS_PER_SECOND}/s). Next: {LOWER_CONCURRENCY}.",
+                    evicting(*rate)
+                )
+            } else {
+                format!("{rate:.2} preemptions/s: {}.", clears(CLEAR_AFTER_SLOW))
+            };
+            found(reason::PREEMPTIONS, OomRisk::High, message)
+        }
+        (
+            Signs {
+                tightest: Some((gpu, free)),
+                ..
+            },
+            Holds { headroom, .. },
+        ) if headroom.is_raised() => found(
             reason::LOW_HEADROOM,
             OomRisk::Medium,
-            format!(
-                "{} has {} MiB free of {} MiB (threshold {} MiB for {} s). {} Next: see what else allocates there; vLLM: lower --gpu-memory-utilization.",
-                gpu.label(),
-                free >> 20,
-                gpu.sample.memory_total_bytes.unwrap_or(0) >> 20,
-                headroom_threshold.below,
-                headroom_threshold.for_seconds,
-                gpu.serves()
-            ),
-        )
-    } else {
-        let mut parts = Vec::new();
-        match usage {
-            Some(usage) => parts.push(format!(
-                "KV cache at {:.0}% (threshold {}%)",
-                usage * 100.0,
-                kv_threshold.above
-            )),
-            None => parts.push("KV cache use is not known".into()),
+            headroom_message(input, gpu, *free),
+        ),
+        _ => {
+            return (
+                calm(input, totals, &signs, holds, settling),
+                risk_of_calm(totals, &signs, holds),
+                holds,
+            );
         }
-        match tightest {
-            Some((_, free)) => parts.push(format!(
-                "{} MiB GPU memory free (threshold {} MiB)",
-                free >> 20,
-                headroom_threshold.below
-            )),
-            None => parts.push("GPU memory is not known".into()),
-        }
-        let finding = Finding {
-            kind,
-            outcome: Outcome::False,
-            reason: reason::BELOW_THRESHOLD,
-            message: format!("{}.", parts.join(", ")),
-        };
-        (finding, OomRisk::Low)
     };
-    (finding, risk, kv_hold, headroom_hold)
+    (finding, risk, holds)
+}
+
+/// A sign that stood and is not known now may still stand; without fresh data from the servers nothing is said either.
+fn is_known(totals: &Totals<'_>, signs: &Signs<'_>, holds: Holds) -> bool {
+    let lost = (holds.kv_cache.is_raised() && signs.usage.is_none())
+        || (holds.preemptions.is_raised() && signs.preemptions.is_none())
+        || (holds.headroom.is_raised() && signs.tightest.is_none());
+    totals.enough() && !lost && (signs.usage.is_some() || signs.tightest.is_some())
+}
+
+fn risk_of_calm(totals: &Totals<'_>, signs: &Signs<'_>, holds: Holds) -> OomRisk {
+    if is_known(totals, signs, holds) {
+        OomRisk::Low
+    } else {
+        OomRisk::Unknown
+    }
+}
+
+fn calm(input: &Input<'_>, totals: &Totals<'_>, signs: &Signs<'_>, holds: Holds, settling: bool) -> Finding {
+    let kind = ConditionType::OomRisk;
+    if !totals.enough() {
+        return unknown(kind, totals, settling, "the use of memory");
+    }
+    if !is_known(totals, signs, holds) {
+        let message = match (signs.usage, signs.tightest) {
+            (None, None) => "Neither KV cache use nor free GPU memory is known.",
+            (None, _) => "KV cache use is no longer known.",
+            (_, None) => "Free GPU memory is no longer known.",
+            _ => "Preemptions are no longer known.",
+        };
+        return Finding {
+            kind,
+            outcome: Outcome::Unknown,
+            reason: reason::SERIES_MISSING,
+            message: format!("{message} {}", anchor(reason::SERIES_MISSING)),
+        };
+    }
+    let thresholds = &input.spec.thresholds;
+    let kv_cache = match signs.usage {
+        Some(usage) => format!(
+            "KV cache at {} (threshold {}%)",
+            percent(usage),
+            thresholds.kv_cache_usage_percent.above
+        ),
+        None => "KV cache use is not published".into(),
+    };
+    let memory = match signs.tightest {
+        Some((_, free)) => format!(
+            "{} MiB of GPU memory free (threshold {} MiB)",
+            free >> 20,
+            thresholds.gpu_memory_headroom_mib.below
+        ),
+        None => "free GPU memory is not known".into(),
+    };
+    Finding {
+        kind,
+        outcome: Outcome::False,
+        reason: reason::BELOW_THRESHOLD,
+        message: format!("{kv_cache}, {memory}."),
+    }
+}
+
+fn kv_message(input: &Input<'_>, totals: &Totals<'_>, signs: &Signs<'_>, usage: f64, hold: Hold) -> String {
+    let threshold = &input.spec.thresholds.kv_cache_usage_percent;
+    let hold_for = seconds_of(threshold.for_seconds);
+    if usage * 100.0 <= f64::from(threshold.above) {
+        return format!(
+            "KV cache at {} (threshold {}%): {}.",
+            percent(usage),
+            threshold.above,
+            clears(hold_for)
+        );
+    }
+    let full = totals
+        .endpoints
+        .iter()
+        .filter(|(endpoint, state)| endpoint.serving && above(state, f64::from(threshold.above)))
+        .count();
+    let standing = hold
+        .unchanged_for(input.now)
+        .map_or_else(String::new, |time| format!(" for {}", seconds(time + hold_for)));
+    let evicted = signs
+        .preemptions
+        .filter(|rate| *rate > PREEMPTIONS_PER_SECOND)
+        .map_or_else(String::new, |rate| format!(", and {}", evicting(rate)));
+    format!(
+        "KV cache at {}, above {}% on {full} of {}{standing}{evicted}. Next: {LOWER_CONCURRENCY}.",
+        percent(usage),
+        threshold.above,
+        count(totals.judged(), "endpoint")
+    )
+}
+
+fn headroom_message(input: &Input<'_>, gpu: &GpuVerdict, free: u64) -> String {
+    let threshold = &input.spec.thresholds.gpu_memory_headroom_mib;
+    let total = gpu
+        .sample
+        .memory_total_bytes
+        .map_or_else(String::new, |total| format!(" of {} MiB", total >> 20));
+    let numbers = format!(
+        "{} has {} MiB free{total} (threshold {} MiB for {} s)",
+        gpu.label(),
+        free >> 20,
+        threshold.below,
+        threshold.for_seconds
+    );
+    if free >> 20 >= u64::try_from(threshold.below).unwrap_or(0) {
+        return format!("{numbers}: {}.", clears(seconds_of(threshold.for_seconds)));
+    }
+    format!(
+        "{numbers}. {} Next: see what else allocates there (nvidia-smi); vLLM: lower --gpu-memory-utilization.",
+        gpu.serves()
+    )
+}
+
+fn evicting(rate: f64) -> String {
+    format!("{rate:.1} preemptions/s: running requests are evicted and recomputed")
 }
 
 fn above(state: &EndpointState<'_>, percent: f64) -> bool {

@@ -1,10 +1,15 @@
 //! Judges a monitor: one [`Finding`] per condition type, with evidence in the message.
 
 mod availability;
+mod damped;
 mod gpus;
+mod load;
 mod memory_risk;
+mod queue;
 
-use crate::{EndpointState, Hold, Moment, Observations, Place, Resolution, Totals};
+use crate::words::{anchor, seconds, some_have};
+use crate::{EndpointState, Hold, Moment, Observations, Resolution, Totals};
+use damped::{CLEAR_AFTER, CLEAR_AFTER_SLOW, Damped};
 use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorSpec, InferenceMonitorStatus, Load, OomRisk, reason};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,8 +35,12 @@ pub struct Input<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     queue: Hold,
-    kv_cache: Hold,
-    headroom: Hold,
+    /// Any request waits: for the load.
+    waiting: Hold,
+    memory_risk: memory_risk::Holds,
+    reachable: Damped,
+    recognized: Damped,
+    throttled: Damped,
 }
 
 impl Memory {
@@ -47,8 +56,20 @@ impl Memory {
         };
         Self {
             queue: standing(ConditionType::QueueDepthHigh, &[reason::ABOVE_THRESHOLD]),
-            kv_cache: standing(ConditionType::OomRisk, &[reason::KV_CACHE_EXHAUSTION]),
-            headroom: standing(ConditionType::OomRisk, &[reason::LOW_HEADROOM]),
+            waiting: Hold::standing(
+                status
+                    .summary
+                    .as_ref()
+                    .is_some_and(|summary| summary.waiting.is_some_and(|waiting| waiting > 0)),
+            ),
+            memory_risk: memory_risk::Holds {
+                kv_cache: standing(ConditionType::OomRisk, &[reason::KV_CACHE_EXHAUSTION]),
+                preemptions: standing(ConditionType::OomRisk, &[reason::PREEMPTIONS]),
+                headroom: standing(ConditionType::OomRisk, &[reason::LOW_HEADROOM]),
+            },
+            reachable: Damped::from_status(ConditionType::EndpointsReachable, status),
+            recognized: Damped::from_status(ConditionType::MetricsRecognized, status),
+            throttled: Damped::from_status(ConditionType::Throttled, status),
         }
     }
 }
@@ -116,6 +137,10 @@ pub struct Verdict {
     pub gpus: Vec<GpuVerdict>,
     /// Age of the oldest GPU sample used; `None` without GPU data.
     pub gpu_age: Option<Duration>,
+    /// Those of `gpus` whose counters tell whether they lose clocks.
+    pub gpus_judged: usize,
+    /// Every node of the monitor gives GPU data, and every GPU was judged.
+    pub gpus_complete: bool,
     /// False while data that must be on its way has not come yet: a status written before should stay then.
     pub settled: bool,
     /// When to judge again even if nothing new is reported; `None` when nothing is pending.
@@ -134,6 +159,12 @@ impl Verdict {
     pub fn throttled_gpus(&self) -> usize {
         self.gpus.iter().filter(|gpu| gpu.throttled.is_some()).count()
     }
+
+    /// The same as a number that stands for all GPUs of the monitor; `None` when it would stand for some of them only.
+    #[must_use]
+    pub fn throttled_gpus_of_all(&self) -> Option<usize> {
+        (self.gpus_complete && self.gpu_age.is_some()).then(|| self.throttled_gpus())
+    }
 }
 
 /// Judges a monitor.
@@ -146,106 +177,92 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         now,
         ..
     } = input;
-    let stale_after = Duration::from_secs(u64::try_from(spec.stale_after_seconds).unwrap_or(10));
+    let stale_after = seconds_of(spec.stale_after_seconds);
     let totals = Totals::of(resolution, observations, stale_after, now);
-    // Until data can have come, silence means nothing: connect, plan, first scrape, first report.
-    let settling = now.since(input.watched_since) < stale_after;
-    let settled = !settling || (totals.complete() && totals.needed > 0);
+    let settles = input.watched_since.after(settling_time(stale_after));
+    let settling = now < settles;
+    let throttled_clear = seconds_of(spec.thresholds.throttled_percent.for_seconds).min(CLEAR_AFTER_SLOW);
 
     let ready = availability::ready(&input, &totals, settling);
-    let reachable = availability::reachable(&totals, settling);
+    let reachable = availability::reachable(&input, &totals, settling);
+    let (reachable, reachable_memory) = memory.reachable.apply(reachable, now, CLEAR_AFTER);
     let recognized = availability::recognized(&totals, settling);
+    let (recognized, recognized_memory) = memory.recognized.apply(recognized, now, CLEAR_AFTER);
     let gpus = gpus::serving(&input, stale_after);
     let throttled = gpus::throttled(&input, &gpus, settling);
-    let (queue_depth, queue) = queue_depth(&input, &totals, memory.queue, settling);
-    let (oom, oom_risk, kv_cache, headroom) =
-        memory_risk::judge(&input, &totals, &gpus, memory.kv_cache, memory.headroom, settling);
+    let (throttled, throttled_memory) = memory.throttled.apply(throttled, now, throttled_clear);
+    let (queue_depth, queue) = queue::judge(&input, &totals, memory.queue, settling);
+    let (oom, oom_risk, memory_risk) = memory_risk::judge(&input, &totals, &gpus, memory.memory_risk, settling);
+    let (load, waiting) = load::judge(&totals, &queue_depth, &throttled, oom_risk, memory.waiting, now);
 
-    let load = load(&totals, &queue_depth, &throttled, oom_risk);
-    let (engine, engine_generation) = engines(&totals);
-    let memory = Memory {
+    let next = Memory {
         queue,
-        kv_cache,
-        headroom,
+        waiting,
+        memory_risk,
+        reachable: reachable_memory,
+        recognized: recognized_memory,
+        throttled: throttled_memory,
     };
+    let due = next
+        .due(spec, throttled_clear)
+        .chain([
+            (totals.fresh > 0).then(|| now.before(totals.age).after(stale_after + STALE_SLACK)),
+            gpus.age.map(|age| now.before(age).after(stale_after + STALE_SLACK)),
+            Some(settles),
+        ])
+        .flatten()
+        .filter(|moment| *moment > now)
+        .min();
+    let (engine, engine_generation) = engines(&totals);
+    let shown = |value: Option<f64>| value.filter(|_| totals.enough());
     let verdict = Verdict {
         load,
         engine,
         engine_generation,
         fresh: totals.fresh,
         endpoints: totals.endpoints.len(),
-        waiting: totals.waiting.filter(|_| totals.enough()),
-        running: totals.running.filter(|_| totals.enough()),
-        kv_cache_usage: totals.kv_cache_usage.filter(|_| totals.enough()),
+        waiting: shown(totals.waiting),
+        running: shown(totals.running),
+        kv_cache_usage: shown(totals.kv_cache_usage),
         oom_risk,
         gpu_age: gpus.age,
+        gpus_judged: gpus.judged,
+        gpus_complete: gpus.complete(),
         gpus: gpus.verdicts,
-        settled,
-        due: due(&input, memory, &totals, stale_after),
+        // Data that is on its way may still turn what a status written before a restart says.
+        settled: !settling || (totals.complete() && totals.needed > 0 && throttled.reason != reason::WAITING_FOR_DATA),
+        due,
         findings: vec![ready, reachable, recognized, throttled, oom, queue_depth],
     };
-    (verdict, memory)
+    (verdict, next)
 }
 
-fn queue_depth(input: &Input<'_>, totals: &Totals<'_>, hold: Hold, settling: bool) -> (Finding, Hold) {
-    let kind = ConditionType::QueueDepthHigh;
-    let threshold = &input.spec.thresholds.queue_depth;
-    let waiting = totals.waiting.filter(|_| totals.enough());
-    let per_endpoint = waiting.map(|waiting| waiting / totals.fresh.max(1) as f64);
-    let beyond = per_endpoint.map(|value| value > f64::from(threshold.per_endpoint));
-    let hold = hold.update(beyond, input.now, seconds_of(threshold.for_seconds));
-    let (Some(waiting), Some(per_endpoint)) = (waiting, per_endpoint) else {
-        return (unknown(kind, totals, settling, "the number of waiting requests"), hold);
-    };
-    let bound = format!("threshold {} for {} s", threshold.per_endpoint, threshold.for_seconds);
-    let finding = if hold.is_raised() {
-        let worst = totals
-            .endpoints
-            .iter()
-            .filter_map(|(endpoint, state)| match state {
-                EndpointState::Fresh { observation, .. } => Some((endpoint, observation.sample.waiting?)),
-                _ => None,
-            })
-            .max_by(|a, b| a.1.total_cmp(&b.1));
-        let worst = match worst {
-            Some((endpoint, value)) if totals.fresh > 1 => format!(", worst {} with {value:.0}", endpoint.name),
-            _ => String::new(),
-        };
-        Finding {
-            kind,
-            outcome: Outcome::True,
-            reason: reason::ABOVE_THRESHOLD,
-            message: format!(
-                "{waiting:.0} requests wait, {per_endpoint:.1} per endpoint ({bound}){worst}. Next: add replicas. {}",
-                anchor(reason::ABOVE_THRESHOLD)
-            ),
-        }
-    } else {
-        Finding {
-            kind,
-            outcome: Outcome::False,
-            reason: reason::BELOW_THRESHOLD,
-            message: format!("{waiting:.0} requests wait, {per_endpoint:.1} per endpoint ({bound})."),
-        }
-    };
-    (finding, hold)
+/// A judgement that waits for a sample to turn stale comes just after that.
+const STALE_SLACK: Duration = Duration::from_millis(50);
+
+/// For so long silence means nothing: connect (a daemon retries within seconds), plan, first scrape, first report.
+fn settling_time(stale_after: Duration) -> Duration {
+    stale_after.clamp(Duration::from_secs(10), Duration::from_secs(30))
 }
 
-/// Rules of `status.load`, also in docs/conditions.md#load.
-fn load(totals: &Totals<'_>, queue_depth: &Finding, throttled: &Finding, oom_risk: OomRisk) -> Load {
-    let (Some(waiting), Some(running)) = (totals.waiting, totals.running) else {
-        return Load::Unknown;
-    };
-    if !totals.enough() {
-        Load::Unknown
-    } else if queue_depth.outcome == Outcome::True || oom_risk == OomRisk::High {
-        Load::Overloaded
-    } else if waiting > 0.0 || throttled.outcome == Outcome::True || oom_risk == OomRisk::Medium {
-        Load::Degraded
-    } else if running > 0.0 {
-        Load::Healthy
-    } else {
-        Load::Idle
+impl Memory {
+    /// When a hold ends if nothing changes.
+    fn due(self, spec: &InferenceMonitorSpec, throttled_clear: Duration) -> impl Iterator<Item = Option<Moment>> {
+        let thresholds = &spec.thresholds;
+        let risk = self.memory_risk;
+        [
+            self.queue.due(seconds_of(thresholds.queue_depth.for_seconds)),
+            self.waiting.due(load::WAITING_FOR),
+            risk.kv_cache
+                .due(seconds_of(thresholds.kv_cache_usage_percent.for_seconds)),
+            risk.headroom
+                .due(seconds_of(thresholds.gpu_memory_headroom_mib.for_seconds)),
+            risk.preemptions.due(CLEAR_AFTER_SLOW),
+            self.reachable.due(CLEAR_AFTER),
+            self.recognized.due(CLEAR_AFTER),
+            self.throttled.due(throttled_clear),
+        ]
+        .into_iter()
     }
 }
 
@@ -266,60 +283,39 @@ fn engines(totals: &Totals<'_>) -> (Option<String>, Option<String>) {
     (join(engines), join(generations))
 }
 
-/// When time alone changes the judgement: a hold that ends, a sample that turns stale, the end of the settling time.
-fn due(input: &Input<'_>, memory: Memory, totals: &Totals<'_>, stale_after: Duration) -> Option<Moment> {
-    let thresholds = &input.spec.thresholds;
-    let mut moments = vec![
-        memory.queue.due(seconds_of(thresholds.queue_depth.for_seconds)),
-        memory
-            .kv_cache
-            .due(seconds_of(thresholds.kv_cache_usage_percent.for_seconds)),
-        memory
-            .headroom
-            .due(seconds_of(thresholds.gpu_memory_headroom_mib.for_seconds)),
-    ];
-    if totals.fresh > 0 {
-        let slack = Duration::from_millis(50);
-        moments.push(Some(input.now.before(totals.age).after(stale_after + slack)));
-    }
-    let settles = input.watched_since.after(stale_after);
-    moments.push((settles > input.now).then_some(settles));
-    moments.into_iter().flatten().filter(|moment| *moment > input.now).min()
-}
-
 pub(crate) fn seconds_of(seconds: i32) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// Where a reason is explained.
-pub(crate) fn anchor(reason: &str) -> String {
-    format!("docs/conditions.md#{}", reason.to_ascii_lowercase())
-}
-
 /// The finding for a value that nobody knows.
 fn unknown(kind: ConditionType, totals: &Totals<'_>, settling: bool, what: &str) -> Finding {
-    let waiting = settling
-        || (totals
-            .endpoints
-            .iter()
-            .all(|(_, state)| matches!(state, EndpointState::Waiting))
-            && totals.needed > 0);
-    let (reason, message) = if totals.endpoints.is_empty() {
+    let waiting = |(_, state): &(_, EndpointState<'_>)| matches!(state, EndpointState::Waiting);
+    let (reason, message) = if settling && !totals.enough() {
+        (
+            reason::WAITING_FOR_DATA,
+            format!("Waiting for the first samples; {what} is not known yet."),
+        )
+    } else if totals.endpoints.is_empty() {
         (
             reason::NO_ENDPOINTS,
             format!("No endpoint is selected, so {what} is not known."),
         )
-    } else if totals.needed == 0 && totals.fresh == 0 {
+    } else if totals.needed == 0 {
         (
-            reason::WAITING_FOR_DATA,
-            format!("No endpoint takes requests yet, so {what} is not known."),
+            reason::NO_ENDPOINTS,
+            format!("No endpoint takes requests, so {what} is not known."),
         )
-    } else if totals.fresh > 0 && totals.missing == 0 {
+    } else if totals.enough() {
         (
             reason::SERIES_MISSING,
-            format!("The servers do not publish {what}; see MetricsRecognized."),
+            format!("Not every server publishes {what}; see MetricsRecognized."),
         )
-    } else if waiting {
+    } else if totals
+        .endpoints
+        .iter()
+        .filter(|(endpoint, _)| endpoint.serving)
+        .all(waiting)
+    {
         (
             reason::WAITING_FOR_DATA,
             format!("Waiting for the first samples; {what} is not known yet."),
@@ -328,10 +324,10 @@ fn unknown(kind: ConditionType, totals: &Totals<'_>, settling: bool, what: &str)
         (
             reason::STALE_DATA,
             format!(
-                "{} of {} endpoints have no fresh sample, so {what} is not known: {}.",
-                totals.missing,
-                totals.needed,
-                totals.lacking()
+                "{} no fresh sample, so {what} is not known: {}. {}",
+                some_have(totals.missing, totals.needed),
+                totals.lacking(),
+                anchor(reason::STALE_DATA)
             ),
         )
     };
@@ -343,22 +339,10 @@ fn unknown(kind: ConditionType, totals: &Totals<'_>, settling: bool, what: &str)
     }
 }
 
-/// Nodes on which the endpoints of a resolution run.
-pub(crate) fn nodes_of(resolution: &Resolution) -> BTreeSet<&str> {
-    resolution
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| match &endpoint.place {
-            Place::Node(node) => Some(node.as_str()),
-            Place::Anywhere | Place::Nowhere => None,
-        })
-        .collect()
-}
-
-/// Whether the observations hold anything of a node's GPUs that is young enough.
-pub(crate) fn fresh_gpus(observations: &Observations, node: &str, stale_after: Duration, now: Moment) -> bool {
-    observations
-        .node(node)
-        .and_then(|node| node.gpus_taken)
-        .is_some_and(|taken| now.since(taken) <= stale_after)
+/// What a finding says while its value is back on the good side and the time to clear has not passed yet.
+fn clears(hold_for: Duration) -> String {
+    format!(
+        "back within the threshold; the condition clears when that has held for {}",
+        seconds(hold_for)
+    )
 }

@@ -1,0 +1,13 @@
+//! Tables over the decisions: each case is a scene, told by a builder, and what must come of it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
+
+mod availability;
+mod gpus;
+mod memory_risk;
+mod metric;
+mod plan;
+mod properties;
+mod queue;
+mod resolve;
+mod scene;
+mod status;
