@@ -198,10 +198,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     tasks.spawn("readiness", {
         let latch = readiness.latch("certificates, API server trust and reports of the node daemons");
-        let (world, certificates, end) = (world.clone(), certificates.clone(), end.clone());
+        let (world, certificates, readiness, end) =
+            (world.clone(), certificates.clone(), readiness.clone(), end.clone());
         async move {
             let told = async {
-                become_ready(&world, &certificates, &access, monitors_listed).await;
+                become_ready(&world, &certificates, &access, &readiness).await;
                 latch.release();
                 tracing::info!("ready");
                 std::future::pending::<()>().await;
@@ -247,11 +248,14 @@ async fn become_ready(
     world: &SharedWorld,
     certificates: &Certificates,
     access: &DelegatedAccess,
-    mut monitors_listed: watch::Receiver<bool>,
+    readiness: &Readiness,
 ) {
     certificates.wait_until_loaded().await;
-    let _ = monitors_listed.wait_for(|listed| *listed).await;
     let mut look = tokio::time::interval(Duration::from_millis(100));
+    // All but this one: which nodes are to be waited for is known only when the monitors and their pods are.
+    while readiness.pending().len() > 1 {
+        look.tick().await;
+    }
     let start = Instant::now();
     loop {
         look.tick().await;
