@@ -1,9 +1,14 @@
 //! Puts a report together. Pure: everything, the time included, comes from the caller.
 
 use crate::scrape::TargetState;
+use infmon_engines::{EngineSample, Histogram};
 use infmon_gpu::Snapshot;
-use infmon_samples::{Failure, GpuReport, Observation, Report, TargetId, TargetReport};
-use std::time::Instant;
+use infmon_samples::{Failure, FailureKind, GpuReport, Observation, Report, TargetId, TargetReport};
+use std::time::{Duration, Instant};
+
+/// What samples may take in one report, by a rough count. The link refuses messages above 4 MiB, and a refused report would silence
+/// the node; 64 servers with 5 full histograms each come to some 300 KiB.
+const SAMPLES_LIMIT_BYTES: usize = 2 * 1024 * 1024;
 
 /// The report at `now`.
 pub(crate) fn assemble<'a>(
@@ -12,7 +17,7 @@ pub(crate) fn assemble<'a>(
     snapshot: &Snapshot,
     targets: impl Iterator<Item = (&'a TargetId, TargetState)>,
 ) -> Report {
-    Report {
+    let mut report = Report {
         plan_revision,
         gpus: GpuReport {
             driver: snapshot.driver.clone(),
@@ -20,7 +25,57 @@ pub(crate) fn assemble<'a>(
             samples: snapshot.samples.clone(),
         },
         targets: targets.map(|(id, state)| target(now, id, &state)).collect(),
+    };
+    shed(&mut report.targets, SAMPLES_LIMIT_BYTES);
+    report
+}
+
+/// Takes the largest samples out until the rest fits, so that servers that name thousands of things harm only themselves.
+fn shed(targets: &mut [TargetReport], limit: usize) {
+    let sizes = || {
+        targets
+            .iter()
+            .filter_map(|target| Some(size(&target.last.as_ref()?.sample)))
+    };
+    let mut total: usize = sizes().sum();
+    if total <= limit {
+        return;
     }
+    let mut by_size: Vec<_> = targets
+        .iter_mut()
+        .map(|target| (target.last.as_ref().map_or(0, |last| size(&last.sample)), target))
+        .collect();
+    by_size.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    for (size, target) in by_size {
+        if total <= limit {
+            break;
+        }
+        total -= size;
+        target.last = None;
+        target.failure = Some(Failure {
+            kind: FailureKind::BodyTooLarge,
+            message: format!(
+                "the sample takes about {size} bytes, too many for a report with the others of this node; is it one server?"
+            ),
+            since: Duration::ZERO,
+        });
+    }
+}
+
+/// About what a sample takes in a message.
+fn size(sample: &EngineSample) -> usize {
+    let latency = &sample.latency;
+    let histograms = [
+        &latency.time_to_first_token,
+        &latency.inter_token,
+        &latency.per_output_token,
+        &latency.end_to_end,
+        &latency.queue_time,
+    ];
+    let histogram = |histogram: &Histogram| 30 + 16 * histogram.buckets.len();
+    let names = sample.models.iter().chain(&sample.lora_adapters);
+    200 + histograms.into_iter().flatten().map(histogram).sum::<usize>()
+        + names.map(|name| name.len() + 4).sum::<usize>()
 }
 
 fn target(now: Instant, id: &TargetId, state: &TargetState) -> TargetReport {
@@ -37,5 +92,45 @@ fn target(now: Instant, id: &TargetId, state: &TargetState) -> TargetReport {
             message: failing.message.clone(),
             since: now.saturating_duration_since(*since),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use infmon_samples::Recognition;
+
+    fn with_names(id: &str, names: usize) -> TargetReport {
+        TargetReport {
+            id: TargetId(id.to_owned()),
+            last: Some(Observation {
+                age: Duration::ZERO,
+                took: Duration::ZERO,
+                sample: EngineSample {
+                    models: vec!["m".repeat(96); names],
+                    ..EngineSample::default()
+                },
+                recognition: Recognition::default(),
+            }),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn only_the_largest_samples_are_taken_out() {
+        let mut targets = vec![
+            with_names("a", 1),
+            with_names("b", 900),
+            with_names("c", 2),
+            with_names("d", 800),
+        ];
+        shed(&mut targets, 90_000);
+        let kept: Vec<bool> = targets.iter().map(|target| target.last.is_some()).collect();
+        assert_eq!(kept, [true, false, true, true]);
+        assert_eq!(targets[1].failure.as_ref().unwrap().kind, FailureKind::BodyTooLarge);
+
+        let before = targets.clone();
+        shed(&mut targets, 90_000);
+        assert_eq!(targets, before);
     }
 }

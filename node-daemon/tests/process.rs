@@ -10,7 +10,7 @@ use infmon_link::{AuthError, Authenticated, LinkServer, LinkServerOptions, NodeS
 use infmon_nvml_stand_in::{Profile, Scenario, StandIn};
 use infmon_runtime::{ServerTls, install_crypto_provider, tls};
 use infmon_samples::{NodeIdentity, Plan, Report};
-use infmon_simulated_engine::{Kind, SimulatedEngine};
+use infmon_simulated_engine::{Kind, Mode, SimulatedEngine};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -314,6 +314,43 @@ fn usage(pid: u32) -> (f64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     (ticks / 100.0, resident.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
+/// A body above the size at which memory is shared out.
+const LARGE: usize = 16 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_huge_bodies_neither_fill_memory_nor_delay_others() {
+    let good = SimulatedEngine::start(Kind::Vllm, LOCAL).await.unwrap();
+    let mut targets = vec![target("good", good.address())];
+    let mut hostile = Vec::new();
+    for index in 0..12 {
+        let server = SimulatedEngine::start(Kind::Vllm, LOCAL).await.unwrap();
+        server.misbehave(Mode::HugeBody);
+        let mut target = target(&format!("huge-{index}"), server.address());
+        target.body_limit_bytes = LARGE as u64;
+        targets.push(target);
+        hostile.push(server);
+    }
+    let operator = Operator::start(plan(1, targets)).await;
+    let mut daemon = Daemon::start(operator.address, &operator.ca, &["--no-gpu", "--allow-local-targets"]);
+    let mut peak = 0;
+    let began = Instant::now();
+    eventually("a failure of each", || {
+        peak = peak.max(usage(daemon.child.id()).1);
+        let last = operator.sessions.last.lock().unwrap();
+        let (_, report) = last.as_ref()?;
+        let failed = report.targets.iter().filter(|target| target.failure.is_some()).count();
+        (failed == 12 && began.elapsed() > Duration::from_secs(3)).then_some(())
+    })
+    .await;
+    let age = operator
+        .report("the good target", |report| Some(report.targets[0].last.as_ref()?.age))
+        .await;
+    assert!(age < Duration::from_secs(1), "{age:?}");
+    // The memory limit that the chart sets.
+    assert!(peak < 64 * 1024, "{peak} KiB");
+    daemon.ends_in_time().await;
 }
 
 /// The promise of the design: `cargo test --release -p infmon-node-daemon --test process -- --ignored --nocapture`.

@@ -1,6 +1,7 @@
 //! One HTTP GET at a time to one server, over a connection that is kept.
 
 use super::address::AddressPolicy;
+use super::large::{LargeBodies, Leave, ORDINARY_BODY_BYTES};
 use super::tls;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
@@ -25,8 +26,6 @@ const ERROR_BODY_BYTES: usize = 4 * 1024;
 /// Head of a response, and what hyper reads of a body at a time.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 64;
-/// A body buffer larger than this is given back when the bodies have become much smaller.
-const KEPT_BODY_BYTES: usize = 512 * 1024;
 
 /// Why a GET gave no body.
 #[derive(Debug, thiserror::Error)]
@@ -116,10 +115,12 @@ pub(super) struct Fetcher {
     policy: AddressPolicy,
     connection: Option<Connection>,
     body: Vec<u8>,
+    large_bodies: LargeBodies,
+    leave: Option<Leave>,
 }
 
 impl Fetcher {
-    pub(super) fn new(scheme: Scheme, address: &str, policy: AddressPolicy) -> Self {
+    pub(super) fn new(scheme: Scheme, address: &str, policy: AddressPolicy, large_bodies: LargeBodies) -> Self {
         let tls = match scheme {
             Scheme::Http => None,
             // The configuration is constant: it fails nowhere or everywhere, and tests make one.
@@ -132,6 +133,8 @@ impl Fetcher {
             policy,
             connection: None,
             body: Vec::new(),
+            large_bodies,
+            leave: None,
         }
     }
 
@@ -149,7 +152,7 @@ impl Fetcher {
         limit: usize,
         connect_within: Duration,
     ) -> Result<StatusCode, FetchError> {
-        self.trim();
+        self.let_go();
         if let Some(connection) = self.connection.take()
             && connection.sender.is_ready()
         {
@@ -163,12 +166,12 @@ impl Fetcher {
         self.exchange(connection, path, limit).await
     }
 
-    fn trim(&mut self) {
-        let used = self.body.len();
-        if self.body.capacity() > KEPT_BODY_BYTES && used < self.body.capacity() / 4 {
-            self.body.truncate(0);
-            self.body.shrink_to(used * 2);
+    /// Gives the memory of a large body back.
+    pub(super) fn let_go(&mut self) {
+        if self.body.capacity() > ORDINARY_BODY_BYTES {
+            self.body = Vec::new();
         }
+        self.leave = None;
     }
 
     async fn connect(&self) -> Result<Connection, FetchError> {
@@ -256,6 +259,12 @@ impl Fetcher {
             let Ok(data) = frame?.into_data() else { continue };
             if data.len() > limit - self.body.len() {
                 return Ok(false);
+            }
+            if self.leave.is_none() && self.body.len() + data.len() > ORDINARY_BODY_BYTES {
+                let rest = body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
+                let whole = rest.map_or(limit, |rest| limit.min(self.body.len() + data.len() + rest));
+                self.leave = Some(self.large_bodies.leave(whole).await);
+                self.body.reserve_exact(whole - self.body.len());
             }
             self.body.extend_from_slice(&data);
         }

@@ -5,13 +5,16 @@
 
 mod address;
 mod fetch;
+mod large;
 mod scraper;
 mod state;
 mod tls;
 
 use crate::metrics::DaemonMetrics;
 pub use address::AddressPolicy;
-use infmon_samples::{Plan, Target, TargetId};
+use infmon_runtime::{Backoff, BackoffPolicy};
+use infmon_samples::{FailureKind, Plan, Target, TargetId};
+use large::LargeBodies;
 use scraper::Scraper;
 
 use state::TargetCell;
@@ -26,12 +29,15 @@ use tokio_util::task::AbortOnDropHandle;
 const SHORTEST_PERIOD: Duration = Duration::from_millis(50);
 /// First scrapes are spread over the period, but nobody waits longer than this for the first data.
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// A body above the limit costs megabytes each time and will not shrink within a second.
+const LONGEST_TOO_LARGE_PAUSE: Duration = Duration::from_secs(30);
 
 /// The scrapers of the plan in force.
 #[derive(Debug)]
 pub(crate) struct Scrapers {
     policy: AddressPolicy,
     metrics: DaemonMetrics,
+    large_bodies: LargeBodies,
     entries: HashMap<TargetId, Entry>,
     /// Order of the plan, for reports that read alike.
     order: Vec<TargetId>,
@@ -49,6 +55,7 @@ impl Scrapers {
         Self {
             policy,
             metrics,
+            large_bodies: LargeBodies::new(),
             entries: HashMap::new(),
             order: Vec::new(),
         }
@@ -76,7 +83,7 @@ impl Scrapers {
     }
 
     fn start(&self, target: &Target, cell: Arc<TargetCell>) -> Entry {
-        let scraper = Scraper::new(target, self.policy);
+        let scraper = Scraper::new(target, self.policy, self.large_bodies.clone());
         let task = tokio::spawn(keep_scraping(
             scraper,
             target.period,
@@ -110,11 +117,27 @@ async fn keep_scraping(mut scraper: Scraper, period: Duration, cell: Arc<TargetC
     let mut ticks = tokio::time::interval_at(Instant::now() + phase, period);
     // A late scrape does not make the next ones come in a burst, and the phase stays.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut pause = Backoff::new(BackoffPolicy {
+        first: 2 * period,
+        max: LONGEST_TOO_LARGE_PAUSE.max(period),
+    });
+    let mut resume = None;
     loop {
-        ticks.tick().await;
+        let due = ticks.tick().await;
+        if resume.is_some_and(|resume| due < resume) {
+            continue;
+        }
         let began = Instant::now();
         let result = scraper.scrape().await;
-        metrics.scraped(result.as_ref().err().map(|failure| failure.kind), began.elapsed());
+        let failure = result.as_ref().err().map(|failure| failure.kind);
+        resume = match failure {
+            Some(FailureKind::BodyTooLarge) => Some(Instant::now() + pause.next_delay()),
+            _ => {
+                pause.reset();
+                None
+            }
+        };
+        metrics.scraped(failure, began.elapsed());
         cell.record(scraper.name(), result);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::address::AddressPolicy;
 use super::fetch::{FetchError, Fetcher};
+use super::large::{LargeBodies, ORDINARY_BODY_BYTES};
 use super::state::{Failing, Good};
 use http::uri::PathAndQuery;
 use infmon_engines::{BodyReader, Engine, HttpProblem, ReadError, explain_http, merge_slots, read_slots};
@@ -24,12 +25,13 @@ pub(super) struct Scraper {
     deadline: Duration,
     limit: usize,
     fetcher: Fetcher,
+    engine: Option<Engine>,
     reader: BodyReader,
     slots_again: Option<Instant>,
 }
 
 impl Scraper {
-    pub(super) fn new(target: &Target, policy: AddressPolicy) -> Self {
+    pub(super) fn new(target: &Target, policy: AddressPolicy, large_bodies: LargeBodies) -> Self {
         let path = parse_path(&target.metrics_path);
         Self {
             name: target.id.0.clone(),
@@ -38,7 +40,8 @@ impl Scraper {
             path,
             deadline: target.deadline,
             limit: usize::try_from(target.body_limit_bytes).unwrap_or(usize::MAX),
-            fetcher: Fetcher::new(target.scheme, &target.address, policy),
+            fetcher: Fetcher::new(target.scheme, &target.address, policy, large_bodies),
+            engine: target.engine,
             reader: BodyReader::new(target.engine),
             slots_again: None,
         }
@@ -50,11 +53,23 @@ impl Scraper {
     }
 
     pub(super) async fn scrape(&mut self) -> Result<Good, Failing> {
+        let result = self.scrape_once().await;
+        self.fetcher.let_go();
+        result
+    }
+
+    async fn scrape_once(&mut self) -> Result<Good, Failing> {
         let began = Instant::now();
         let until = began + self.deadline;
         self.metrics(until).await?;
         let at = Instant::now();
-        let reading = self.reader.read(self.fetcher.body()).map_err(|error| {
+        let body = self.fetcher.body();
+        let reading = self.reader.read(body);
+        if body.len() > ORDINARY_BODY_BYTES {
+            // The reader keeps the layout of a body, which is as large as the body.
+            self.reader = BodyReader::new(self.engine);
+        }
+        let reading = reading.map_err(|error| {
             let kind = match error {
                 ReadError::Empty | ReadError::Json { .. } | ReadError::Malformed { .. } => FailureKind::Malformed,
                 ReadError::UnknownEngine { .. } | ReadError::WrongEngine { .. } => FailureKind::UnknownEngine,
