@@ -1,1 +1,30 @@
-fn main() {}
+//! `infmon`: inference-monitor without a cluster. See `infmon --help`.
+
+use clap::Parser;
+use infmon::args::Args;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What still runs after this was told to end and did not, a driver call for example; it must not hold up the exit.
+const LEFT_BEHIND: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    infmon_runtime::install_crypto_provider();
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(infmon::run(args));
+        runtime.shutdown_timeout(LEFT_BEHIND);
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("infmon: {}", infmon_runtime::termination::message(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
