@@ -14,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A report costs a message per operator replica; nothing that reads them reacts faster.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+/// After the first scrape of a beat, the time given to the others before they are reported together.
+const GATHER: Duration = Duration::from_millis(60);
+/// Slow servers answer one by one; each is not worth a report of its own.
+const LEAST_BETWEEN_REPORTS: Duration = Duration::from_millis(200);
 /// A plan without a period, or with an absurd one, must not silence the node.
 const LONGEST_PERIOD: Duration = Duration::from_secs(60);
 
@@ -30,7 +34,7 @@ pub struct DaemonOptions {
 
 /// Starts sampling and scraping as the plan says, until the shutdown; a task of `shutdown` does it.
 ///
-/// The receiver gets a report per period of the plan, the first at once. Its initial value is an empty report that nobody made.
+/// The receiver gets a report per period of the plan, the first at once, and each right after the scrapes that it carries. Its initial value is an empty report that nobody made.
 pub fn spawn(
     options: DaemonOptions,
     plan: watch::Receiver<Arc<Plan>>,
@@ -53,6 +57,9 @@ async fn sample(
     gpus.set_period(period(&current));
     scrapers.follow(&current);
     let mut ticks = interval(&current);
+    let mut reported = tokio::time::Instant::now();
+    // When to report what was scraped; none while nothing new is there.
+    let mut due: Option<tokio::time::Instant> = None;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -66,14 +73,24 @@ async fn sample(
                     ticks = interval(&next);
                 }
                 current = next;
+                continue;
             }
-            _ = ticks.tick() => {
-                let snapshot = gpus.latest();
-                let report = assemble(Instant::now(), current.revision, &snapshot, scrapers.states());
-                options.metrics.reported(snapshot);
-                reports.send_replace(Arc::new(report));
+            () = scrapers.scraped(), if due.is_none() => {
+                let soon = tokio::time::Instant::now() + GATHER;
+                due = Some(soon.max(reported + LEAST_BETWEEN_REPORTS));
+                continue;
             }
+            // Without scrapes the GPUs and the failures still are reported once per period.
+            _ = ticks.tick() => {}
+            () = tokio::time::sleep_until(due.unwrap_or(reported)), if due.is_some() => {}
         }
+        due = None;
+        reported = tokio::time::Instant::now();
+        ticks.reset();
+        let snapshot = gpus.latest();
+        let report = assemble(Instant::now(), current.revision, &snapshot, scrapers.states());
+        options.metrics.reported(snapshot);
+        reports.send_replace(Arc::new(report));
     }
     drop(scrapers);
     gpus.stop().await;
@@ -83,8 +100,9 @@ fn period(plan: &Plan) -> Duration {
     plan.period.clamp(SHORTEST_PERIOD, LONGEST_PERIOD)
 }
 
+/// Reports that come although nothing was scraped; late enough for the scrapes of the next beat to come first.
 fn interval(plan: &Plan) -> Interval {
-    let mut interval = tokio::time::interval(period(plan));
+    let mut interval = tokio::time::interval(period(plan) + 2 * GATHER);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     interval
 }

@@ -22,13 +22,17 @@ pub(crate) use state::TargetState;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Faster scraping is load for the servers and no better data: engines update their gauges a few times per second.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(50);
-/// First scrapes are spread over the period, but nobody waits longer than this for the first data.
-const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Scrapes of one node fall on a common beat, so that one report right after it carries all of them while they are young; the beat itself
+/// starts with the process, which spreads it over the nodes. Also the longest wait for the first data.
+const BEAT: Duration = Duration::from_secs(1);
+/// Jitter of each target within the beat.
+const SPREAD: Duration = Duration::from_millis(50);
 /// A body above the limit costs megabytes each time and will not shrink within a second.
 const LONGEST_TOO_LARGE_PAUSE: Duration = Duration::from_secs(30);
 
@@ -38,6 +42,10 @@ pub(crate) struct Scrapers {
     policy: AddressPolicy,
     metrics: DaemonMetrics,
     large_bodies: LargeBodies,
+    /// Start of the beat.
+    epoch: Instant,
+    /// Told after each scrape.
+    scraped: Arc<Notify>,
     entries: HashMap<TargetId, Entry>,
     /// Order of the plan, for reports that read alike.
     order: Vec<TargetId>,
@@ -56,6 +64,8 @@ impl Scrapers {
             policy,
             metrics,
             large_bodies: LargeBodies::new(),
+            epoch: Instant::now(),
+            scraped: Arc::default(),
             entries: HashMap::new(),
             order: Vec::new(),
         }
@@ -84,17 +94,26 @@ impl Scrapers {
 
     fn start(&self, target: &Target, cell: Arc<TargetCell>) -> Entry {
         let scraper = Scraper::new(target, self.policy, self.large_bodies.clone());
+        let beat = BEAT.min(target.period.max(SHORTEST_PERIOD));
+        let wait = until_beat(self.epoch.elapsed(), beat) + SPREAD.min(beat / 4).mul_f64(rand::random::<f64>());
         let task = tokio::spawn(keep_scraping(
             scraper,
+            Instant::now() + wait,
             target.period,
             Arc::clone(&cell),
             self.metrics.clone(),
+            Arc::clone(&self.scraped),
         ));
         Entry {
             target: target.clone(),
             cell,
             _task: AbortOnDropHandle::new(task),
         }
+    }
+
+    /// Waits for the end of a scrape.
+    pub(crate) async fn scraped(&self) {
+        self.scraped.notified().await;
     }
 
     /// What is known of each target, in the order of the plan.
@@ -111,10 +130,22 @@ fn is_same_server(a: &Target, b: &Target) -> bool {
     a.scheme == b.scheme && a.address == b.address && a.metrics_path == b.metrics_path && a.engine == b.engine
 }
 
-async fn keep_scraping(mut scraper: Scraper, period: Duration, cell: Arc<TargetCell>, metrics: DaemonMetrics) {
+/// Time from `elapsed` to the next beat.
+fn until_beat(elapsed: Duration, beat: Duration) -> Duration {
+    let into = elapsed.as_nanos() % beat.as_nanos().max(1);
+    beat.saturating_sub(Duration::from_nanos(u64::try_from(into).unwrap_or(0)))
+}
+
+async fn keep_scraping(
+    mut scraper: Scraper,
+    first: Instant,
+    period: Duration,
+    cell: Arc<TargetCell>,
+    metrics: DaemonMetrics,
+    scraped: Arc<Notify>,
+) {
     let period = period.max(SHORTEST_PERIOD);
-    let phase = period.min(LONGEST_FIRST_WAIT).mul_f64(rand::random::<f64>());
-    let mut ticks = tokio::time::interval_at(Instant::now() + phase, period);
+    let mut ticks = tokio::time::interval_at(first, period);
     // A late scrape does not make the next ones come in a burst, and the phase stays.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut pause = Backoff::new(BackoffPolicy {
@@ -139,5 +170,19 @@ async fn keep_scraping(mut scraper: Scraper, period: Duration, cell: Arc<TargetC
         };
         metrics.scraped(failure, began.elapsed());
         cell.record(scraper.name(), result);
+        scraped.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrapes_fall_on_the_beat() {
+        let ms = Duration::from_millis;
+        for (elapsed, beat, wait) in [(0, 1000, 1000), (1, 1000, 999), (2999, 1000, 1), (130, 250, 120)] {
+            assert_eq!(until_beat(ms(elapsed), ms(beat)), ms(wait), "{elapsed} of {beat}");
+        }
     }
 }
