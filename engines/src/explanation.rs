@@ -46,7 +46,7 @@ pub fn explain_http(status: u16, body: &[u8], path: &str) -> Explanation {
             HttpProblem::Unauthorized,
             format!(
                 "the server answers {status} on {path_only}; it wants an API key there (llama-server --api-key and LMDeploy \
-                 --api-keys guard their metrics): give the monitor that key"
+                 --api-keys guard their metrics), and a monitor sends none: serve the metrics without a key"
             ),
         ),
         503 if said

@@ -104,6 +104,12 @@ pub struct PlanRevisions {
 }
 
 impl PlanRevisions {
+    /// Makes the next revision higher than `stamp`. Replicas number their plans independently, and a daemon follows the highest number
+    /// it hears: with the wall clock in milliseconds as stamp, that is the plan that changed last.
+    pub fn advance_to(&mut self, stamp: u64) {
+        self.newest = self.newest.max(stamp);
+    }
+
     /// Takes the newest targets of all nodes; returns the plans that changed.
     pub fn update(&mut self, targets: BTreeMap<String, Vec<Target>>) -> Vec<(String, Arc<Plan>)> {
         self.plans.retain(|node, _| targets.contains_key(node));

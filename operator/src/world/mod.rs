@@ -247,13 +247,15 @@ impl World {
 
     // === decisions ===
 
-    /// Makes the plans again where something changed; returns the plans that differ.
-    pub fn take_plan_changes(&mut self) -> Vec<(String, Arc<Plan>)> {
+    /// Makes the plans again where something changed; returns the plans that differ. Their revisions are higher than `stamp`, which must
+    /// be comparable between replicas: the wall clock in milliseconds.
+    pub fn take_plan_changes(&mut self, stamp: u64) -> Vec<(String, Arc<Plan>)> {
         if !std::mem::take(&mut self.plans_stale) {
             return Vec::new();
         }
         let connected = self.observations.connected_nodes();
         let targets = plan(self.monitors.values().map(|monitor| &monitor.resolution), &connected);
+        self.plans.advance_to(stamp);
         self.plans.update(targets)
     }
 

@@ -69,7 +69,8 @@ impl SharedWorld {
         let (result, plans) = {
             let mut world = self.lock();
             let result = act(&mut world, self.inner.clock.now());
-            (result, world.take_plan_changes())
+            let stamp = u64::try_from(self.inner.clock.wall().as_millisecond()).unwrap_or(0);
+            (result, world.take_plan_changes(stamp))
         };
         self.inner.nodes.publish(plans);
         self.inner.changed.notify_one();

@@ -87,7 +87,7 @@ fn world() -> (World, Vec<TargetId>) {
     world.apply_pod("prod", pod("vllm-1", "10.0.0.2"));
     world.apply_monitor(monitor(&pods_spec()), Moment::from_secs(0));
     world.node_connected(identity());
-    let changes = world.take_plan_changes();
+    let changes = world.take_plan_changes(0);
     let plan = &changes.first().expect("a plan for the node").1;
     let ids = plan.targets.iter().map(|target| target.id.clone()).collect();
     (world, ids)
@@ -147,7 +147,7 @@ fn a_daemon_cannot_speak_for_the_servers_of_another_node() {
         ..identity()
     };
     world.node_connected(other);
-    let _ = world.take_plan_changes();
+    let _ = world.take_plan_changes(0);
     let now = Moment::from_secs(1);
     world.node_reported("evil", report(&[(&ids[0], 0.0), (&ids[1], 0.0)]), now);
     assert!(world.observations().node("evil").expect("connected").targets.is_empty());
@@ -218,7 +218,7 @@ fn a_deleted_pod_leaves_plan_and_sums() {
     world.node_reported(NODE, report(&[(&ids[0], 2.0), (&ids[1], 3.0)]), now);
     world.delete_pod("prod", "vllm-1");
     assert_eq!(
-        world.take_plan_changes().first().expect("a new plan").1.targets.len(),
+        world.take_plan_changes(0).first().expect("a new plan").1.targets.len(),
         1
     );
     let gone_is = world
