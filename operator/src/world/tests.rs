@@ -206,8 +206,8 @@ fn the_status_of_the_replica_before_stays_until_data_can_have_come() {
     after.apply_pod("prod", pod("vllm-0", "10.0.0.1"));
     after.apply_pod("prod", pod("vllm-1", "10.0.0.2"));
     assert_eq!(judge(&mut after, Moment::from_secs(1)).change, Change::None);
-    // Nobody reported for longer than staleAfterSeconds: now it is news.
-    assert_eq!(judge(&mut after, Moment::from_secs(11)).change, Change::Transition);
+    // Nobody reported for longer than daemons take to connect again: now it is news.
+    assert_eq!(judge(&mut after, Moment::from_secs(31)).change, Change::Transition);
     assert_ne!(condition(&after, "Ready").0, "True");
 }
 
