@@ -181,6 +181,9 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
     let totals = Totals::of(resolution, observations, stale_after, now);
     let settles = input.watched_since.after(settling_time(stale_after));
     let settling = now < settles;
+    let inherits = input
+        .watched_since
+        .after(settling_time(stale_after).max(RECONNECTED_WITHIN));
     let throttled_clear = seconds_of(spec.thresholds.throttled_percent.for_seconds).min(CLEAR_AFTER_SLOW);
 
     let ready = availability::ready(&input, &totals, settling);
@@ -209,6 +212,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
             (totals.fresh > 0).then(|| now.before(totals.age).after(stale_after + STALE_SLACK)),
             gpus.age.map(|age| now.before(age).after(stale_after + STALE_SLACK)),
             Some(settles),
+            Some(inherits),
         ])
         .flatten()
         .filter(|moment| *moment > now)
@@ -230,7 +234,8 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         gpus_complete: gpus.complete(),
         gpus: gpus.verdicts,
         // Data that is on its way may still turn what a status written before a restart says.
-        settled: !settling || (totals.complete() && totals.needed > 0 && throttled.reason != reason::WAITING_FOR_DATA),
+        settled: now >= inherits
+            || (totals.complete() && totals.needed > 0 && throttled.reason != reason::WAITING_FOR_DATA),
         due,
         findings: vec![ready, reachable, recognized, throttled, oom, queue_depth],
     };
@@ -239,6 +244,9 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
 
 /// A judgement that waits for a sample to turn stale comes just after that.
 const STALE_SLACK: Duration = Duration::from_millis(50);
+
+/// A daemon that lost an operator tries again every 15 s at least: until then its silence is no reason to change what was written.
+const RECONNECTED_WITHIN: Duration = Duration::from_secs(20);
 
 /// For so long silence means nothing: connect (a daemon retries within seconds), plan, first scrape, first report.
 fn settling_time(stale_after: Duration) -> Duration {

@@ -240,8 +240,14 @@ fn silence_means_nothing_until_the_settling_time_is_over() {
     assert_eq!(verdict.due, Some(infmon_evaluation::Moment::from_secs(settles)));
     scene.now = settles;
     let verdict = scene.judge();
-    assert!(verdict.settled);
     assert_eq!(short(&verdict, Ready), "False NoNodeDaemon");
+    assert!(
+        !verdict.settled,
+        "a daemon that lost the operator before may still come back"
+    );
+    scene.now = settles + 10;
+    assert_eq!(verdict.due, Some(infmon_evaluation::Moment::from_secs(scene.now)));
+    assert!(scene.judge().settled);
 }
 
 #[test]
