@@ -48,6 +48,7 @@ impl Shown {
             let waited = now.saturating_sub(self.first_seen);
             let summary = self.status.summary.clone().unwrap_or_default();
             return waited >= FIRST_DATA
+                || !self.turns.is_empty()
                 || (summary.waiting.is_some() && (summary.throttled.is_some() || waited >= FIRST_GPU_DATA));
         };
         let since = now.saturating_sub(row);
