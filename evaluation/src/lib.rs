@@ -20,7 +20,7 @@ mod words;
 pub use evaluate::{Finding, GpuVerdict, Input, Memory, Outcome, Verdict, evaluate};
 pub use hold::Hold;
 pub use moment::Moment;
-pub use observations::{NodeObservation, Observations, TargetObservation};
+pub use observations::{NodeObservation, Observations, TargetObservation, ThrottleHistory};
 pub use plan::{PlanRevisions, assign_urls, plan};
 pub use resolve::{AddressPolicy, Place, Resolution, ResolvedEndpoint, resolve};
 pub use totals::{EndpointState, Totals, endpoint_state};

@@ -1,8 +1,7 @@
 //! What the node daemons reported, with ages turned into moments on arrival.
 
 use crate::{Moment, Place};
-use infmon_gpu::ThrottleWindow;
-use infmon_gpu::{DriverState, GpuSample};
+use infmon_gpu::{CauseDuty, DriverState, GpuSample, ThrottleCounter, ThrottleWindow};
 use infmon_samples::{Failure, NodeIdentity, Observation, Report, TargetId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -12,6 +11,8 @@ pub(crate) const PREEMPTION_WINDOW: Duration = Duration::from_secs(60);
 
 /// The longest window that a spec can ask for (`throttledPercent.forSeconds`).
 const THROTTLE_WINDOW: Duration = Duration::from_secs(600);
+/// Windows up to this one are kept apart: the grain of a history is a 64th of it, too coarse for a window of 5 s if it holds 600 s.
+const SHORT_THROTTLE_WINDOW: Duration = Duration::from_secs(64);
 
 /// What is known of one server.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +76,39 @@ impl TargetObservation {
     }
 }
 
+/// Lost clocks of one GPU over time.
+#[derive(Clone, Debug)]
+pub struct ThrottleHistory {
+    short: ThrottleWindow,
+    long: ThrottleWindow,
+}
+
+impl Default for ThrottleHistory {
+    fn default() -> Self {
+        Self {
+            short: ThrottleWindow::new(SHORT_THROTTLE_WINDOW),
+            long: ThrottleWindow::new(THROTTLE_WINDOW),
+        }
+    }
+}
+
+impl ThrottleHistory {
+    fn push(&mut self, taken: Moment, counters: &[ThrottleCounter]) {
+        self.short.push(taken.0, counters);
+        self.long.push(taken.0, counters);
+    }
+
+    /// Duty by cause over the last `window`, as [`ThrottleWindow::duty_over`].
+    #[must_use]
+    pub fn duty_over(&self, window: Duration) -> Vec<CauseDuty> {
+        if window <= SHORT_THROTTLE_WINDOW {
+            self.short.duty_over(window)
+        } else {
+            self.long.duty_over(window)
+        }
+    }
+}
+
 /// What is known of one node.
 #[derive(Debug, Default)]
 pub struct NodeObservation {
@@ -91,7 +125,7 @@ pub struct NodeObservation {
     /// When the GPUs were sampled.
     pub gpus_taken: Option<Moment>,
     /// Lost clocks over time, by GPU uuid.
-    pub throttle: BTreeMap<String, ThrottleWindow>,
+    pub throttle: BTreeMap<String, ThrottleHistory>,
     /// Servers.
     pub targets: BTreeMap<TargetId, TargetObservation>,
 }
@@ -127,11 +161,10 @@ impl Observations {
                 && node.gpus_taken.is_none_or(|known| taken > known)
             {
                 for sample in &report.gpus.samples {
-                    let window = || ThrottleWindow::new(THROTTLE_WINDOW);
                     node.throttle
                         .entry(sample.uuid.clone())
-                        .or_insert_with(window)
-                        .push(taken.0, &sample.throttle);
+                        .or_default()
+                        .push(taken, &sample.throttle);
                 }
                 let present: BTreeSet<&str> = report.gpus.samples.iter().map(|sample| sample.uuid.as_str()).collect();
                 node.throttle.retain(|uuid, _| present.contains(uuid.as_str()));
