@@ -46,6 +46,25 @@ struct Family {
     series: Series,
 }
 
+impl Family {
+    fn gauge(name: &'static str, help: &'static str, unit: Option<Unit>) -> Self {
+        Self {
+            name,
+            help,
+            unit,
+            kind: MetricType::Gauge,
+            series: Series::new(),
+        }
+    }
+
+    /// Adds a series, unless the value is not known.
+    fn add(&mut self, labels: &[(&'static str, String)], value: Option<f64>) {
+        if let Some(value) = value {
+            self.series.push((labels.to_vec(), value));
+        }
+    }
+}
+
 impl Collector for WorldCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         // Collected under the lock, written without it: a slow reader must not hold up an HPA.
@@ -65,13 +84,7 @@ impl Collector for WorldCollector {
 }
 
 fn families(world: &World, now: Moment) -> Vec<Family> {
-    let gauge = |name, help, unit| Family {
-        name,
-        help,
-        unit,
-        kind: MetricType::Gauge,
-        series: Series::new(),
-    };
+    let gauge = Family::gauge;
     let mut waiting = gauge(
         "infmon_monitor_requests_waiting",
         "Requests that wait, over all endpoints",
@@ -102,22 +115,17 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
     );
     for (key, monitor) in world.monitors() {
         let Some((_, verdict)) = &monitor.verdict else { continue };
-        let labels = || vec![("namespace", key.namespace.clone()), ("monitor", key.name.clone())];
-        let push = |family: &mut Family, value: Option<f64>| {
-            if let Some(value) = value {
-                family.series.push((labels(), value));
-            }
-        };
-        push(&mut waiting, verdict.waiting);
-        push(&mut running, verdict.running);
-        push(&mut kv, verdict.kv_cache_usage);
-        push(&mut endpoints, Some(verdict.endpoints as f64));
-        push(&mut fresh, Some(verdict.fresh as f64));
-        push(&mut gpus, verdict.gpu_age.map(|_| verdict.gpus.len() as f64));
-        push(&mut throttled, verdict.throttled_gpus_of_all().map(|gpus| gpus as f64));
+        let labels = vec![("namespace", key.namespace.clone()), ("monitor", key.name.clone())];
+        waiting.add(&labels, verdict.waiting);
+        running.add(&labels, verdict.running);
+        kv.add(&labels, verdict.kv_cache_usage);
+        endpoints.add(&labels, Some(verdict.endpoints as f64));
+        fresh.add(&labels, Some(verdict.fresh as f64));
+        gpus.add(&labels, verdict.gpu_age.map(|_| verdict.gpus.len() as f64));
+        throttled.add(&labels, verdict.throttled_gpus_of_all().map(|gpus| gpus as f64));
         for finding in &verdict.findings {
             for outcome in [Outcome::True, Outcome::False, Outcome::Unknown] {
-                let mut labels = labels();
+                let mut labels = labels.clone();
                 labels.push(("type", finding.kind.as_str().to_owned()));
                 labels.push(("status", outcome.as_str().to_owned()));
                 conditions
@@ -132,13 +140,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
 }
 
 fn node_families(world: &World, now: Moment) -> Vec<Family> {
-    let gauge = |name, help, unit| Family {
-        name,
-        help,
-        unit,
-        kind: MetricType::Gauge,
-        series: Series::new(),
-    };
+    let gauge = Family::gauge;
     let mut connected = gauge(
         "infmon_node_daemon_connected",
         "1 while the node's daemon is connected",
@@ -182,30 +184,25 @@ fn node_families(world: &World, now: Moment) -> Vec<Family> {
             continue;
         }
         for gpu in &node.gpus {
-            let labels = || vec![node_label(), ("gpu", gpu.index.to_string()), ("uuid", gpu.uuid.clone())];
-            let push = |family: &mut Family, value: Option<f64>| {
-                if let Some(value) = value {
-                    family.series.push((labels(), value));
-                }
-            };
-            push(
-                &mut utilization,
+            let labels = vec![node_label(), ("gpu", gpu.index.to_string()), ("uuid", gpu.uuid.clone())];
+            utilization.add(
+                &labels,
                 gpu.utilization_percent.map(|percent| f64::from(percent) / 100.0),
             );
             let occupied = gpu
                 .memory_total_bytes
                 .zip(gpu.memory_free_bytes)
                 .map(|(total, free)| total.saturating_sub(free));
-            push(&mut used, occupied.map(|bytes| bytes as f64));
-            push(&mut total, gpu.memory_total_bytes.map(|bytes| bytes as f64));
-            push(&mut temperature, gpu.temperature_celsius.map(f64::from));
-            push(
-                &mut power,
+            used.add(&labels, occupied.map(|bytes| bytes as f64));
+            total.add(&labels, gpu.memory_total_bytes.map(|bytes| bytes as f64));
+            temperature.add(&labels, gpu.temperature_celsius.map(f64::from));
+            power.add(
+                &labels,
                 gpu.power_milliwatts.map(|milliwatts| f64::from(milliwatts) / 1000.0),
             );
-            push(&mut clock, gpu.sm_clock_mhz.map(|mhz| f64::from(mhz) * 1e6));
+            clock.add(&labels, gpu.sm_clock_mhz.map(|mhz| f64::from(mhz) * 1e6));
             for counter in &gpu.throttle {
-                let mut labels = labels();
+                let mut labels = labels.clone();
                 labels.push(("cause", counter.cause.as_str().to_owned()));
                 throttle.series.push((labels, counter.nanoseconds as f64 / 1e9));
             }
