@@ -87,7 +87,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         bail!("{errors} findings against the rules of CONTRIBUTING.md")
     }
     eprintln!(
-        "{} Rust files and {} documents keep the rules, {} warnings",
+        "{} Rust files and {} documents keep the rules; warnings: {}",
         rust.len(),
         documents.len(),
         findings.len()
