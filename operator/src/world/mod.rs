@@ -3,15 +3,15 @@
 //! A plain struct that changes synchronously; every replica holds one. Nothing here talks to anybody, so the standalone process uses
 //! it as it is.
 
+mod handle;
 mod monitor;
 mod namespace;
-mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use handle::{Nodes, SharedWorld};
 pub use monitor::{Judged, Monitor, MonitorKey};
 pub use namespace::{EndpointSliceView, NamespaceView};
-pub use shared::{Nodes, SharedWorld};
 
 use infmon_crds::v1alpha1::{InferenceMonitor, InferenceMonitorStatus};
 use infmon_evaluation::cluster::Pod;
