@@ -25,6 +25,15 @@ pub struct Process {
     log: PathBuf,
 }
 
+/// What a process uses.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Resident memory, KiB.
+    pub resident_kib: u64,
+    /// CPU time since its start.
+    pub cpu: Duration,
+}
+
 impl Process {
     /// Starts a program; both outputs are appended to the log.
     ///
@@ -74,6 +83,27 @@ impl Process {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// What it uses, as the kernel counts it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let folder = PathBuf::from(format!("/proc/{}", self.id()));
+        let status = fs::read_to_string(folder.join("status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.and_then(|line| line.split_whitespace().next());
+        let stat = fs::read_to_string(folder.join("stat"))?;
+        // The name of the program is in parentheses and may hold anything; utime and stime are the 12th and 13th field after it.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field).and_then(|field| field.parse::<u64>().ok());
+        let ticks = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
+        Ok(Usage {
+            resident_kib: resident.context("no VmRSS")?.parse()?,
+            // A tick of these files is 10 ms on every Linux.
+            cpu: Duration::from_millis(ticks.context("no CPU time")? * 10),
+        })
     }
 
     /// Asks it to end, as the kubelet does.
