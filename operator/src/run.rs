@@ -224,6 +224,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     // --- the end
     let failed = tokio::select! {
+        // First, since the signal ends the writers too, and their end is then no fault.
+        biased;
         () = shutdown.requested() => None,
         name = tasks.ended() => Some(name),
         name = writers.ended() => Some(name),
