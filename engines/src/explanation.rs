@@ -77,7 +77,9 @@ pub fn explain_http(status: u16, body: &[u8], path: &str) -> Explanation {
             let said = said.map(|message| format!(": \"{message}\"")).unwrap_or_default();
             let step = match status {
                 // A llama-server router serves several models.
-                400 if path_only == path => "; a llama-server router answers so: it serves metrics per model only, which is not read yet",
+                400 if path_only == path => {
+                    "; a llama-server router answers so: it serves metrics per model only, which is not read yet"
+                }
                 429 => "; it limits requests: raise the sample period",
                 500..=599 => "; see the server's log",
                 _ => "; check the port and the metrics path",
