@@ -54,6 +54,7 @@ async fn every_misbehaviour_has_a_name_and_a_next_step() {
             FailureKind::Timeout,
             "no complete answer within 500 ms",
         ),
+        (Mode::Busy, FailureKind::Timeout, "/health is good: the server is busy"),
         (Mode::HugeBody, FailureKind::BodyTooLarge, "larger than 1048576 bytes"),
         (Mode::Malformed, FailureKind::Malformed, "check the metrics path"),
         (Mode::HalfBody, FailureKind::Unreachable, "broke off within the body"),

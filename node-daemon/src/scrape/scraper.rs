@@ -16,6 +16,22 @@ const SLOTS_PAUSE: Duration = Duration::from_secs(30);
 /// `/slots` of a server with many slots and long prompts in older builds.
 const SLOTS_LIMIT_BYTES: usize = 1024 * 1024;
 
+/// `/health` is asked when metrics fail, and not more often than this: it only explains.
+const HEALTH_PAUSE: Duration = Duration::from_secs(10);
+/// `{"status":"ok"}`, or an error of a line.
+const HEALTH_LIMIT_BYTES: usize = 4096;
+
+/// What `/health` says of a server whose metrics fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// 200: the server works.
+    Good,
+    /// 503: it loads its model, or its engine has died.
+    Bad,
+    /// Nothing within the deadline.
+    Silent,
+}
+
 /// Scrapes one target.
 pub(super) struct Scraper {
     name: String,
@@ -28,6 +44,11 @@ pub(super) struct Scraper {
     engine: Option<Engine>,
     reader: BodyReader,
     slots_again: Option<Instant>,
+    health_path: Option<PathAndQuery>,
+    /// What `/health` said last, and when it may be asked again.
+    health: Option<(Health, Instant)>,
+    /// The engine that the spec names or that answered last.
+    known: Option<Engine>,
 }
 
 impl Scraper {
@@ -36,7 +57,8 @@ impl Scraper {
         Self {
             name: target.id.0.clone(),
             address: target.address.clone(),
-            slots_path: path.as_ref().and_then(slots_path),
+            slots_path: path.as_ref().and_then(|path| beside_metrics(path, "slots")),
+            health_path: path.as_ref().and_then(|path| beside_metrics(path, "health")),
             path,
             deadline: target.deadline,
             limit: usize::try_from(target.body_limit_bytes).unwrap_or(usize::MAX),
@@ -44,6 +66,8 @@ impl Scraper {
             engine: target.engine,
             reader: BodyReader::new(target.engine),
             slots_again: None,
+            health: None,
+            known: target.engine,
         }
     }
 
@@ -78,6 +102,8 @@ impl Scraper {
             self.failing(kind, &error)
         })?;
         let mut sample = reading.sample;
+        self.known = sample.engine.or(self.known);
+        self.health = None;
         if sample.engine == Some(Engine::LlamaCpp) {
             self.add_slots(&mut sample, until).await;
         }
@@ -104,10 +130,19 @@ impl Scraper {
             Ok(Ok(status)) => status,
             Ok(Err(error)) => return Err(self.failing(error.kind(), &error)),
             Err(_) => {
-                let message = format!(
-                    "no complete answer within {} ms; the server hangs or is overloaded: see its log",
-                    self.deadline.as_millis()
-                );
+                let after = self.deadline.as_millis();
+                let message = match self.health().await {
+                    Some(Health::Good) => format!(
+                        "no complete answer within {after} ms, but /health is good: the server is busy (llama-server gives its metrics \
+                         between two batches); raise the sample period if that is normal for it"
+                    ),
+                    Some(Health::Bad) => format!(
+                        "no complete answer within {after} ms, and /health says that the server does not serve: see its log"
+                    ),
+                    Some(Health::Silent) | None => {
+                        format!("no complete answer within {after} ms; the server hangs or is overloaded: see its log")
+                    }
+                };
                 return Err(self.failing(FailureKind::Timeout, &message));
             }
         };
@@ -122,6 +157,26 @@ impl Scraper {
             HttpProblem::HttpStatus => FailureKind::HttpStatus,
         };
         Err(self.failing(kind, &explanation.message))
+    }
+
+    /// Asks a server whose metrics time out whether it works at all. Only vLLM and llama-server are asked: SGLang's `/health` may run a
+    /// generation.
+    async fn health(&mut self) -> Option<Health> {
+        self.known?;
+        if let Some((health, again)) = self.health
+            && Instant::now() < again
+        {
+            return Some(health);
+        }
+        let path = self.health_path.clone()?;
+        let get = self.fetcher.get(&path, HEALTH_LIMIT_BYTES, SHORTEST_CONNECT_DEADLINE);
+        let health = match tokio::time::timeout(SHORTEST_CONNECT_DEADLINE, get).await {
+            Ok(Ok(status)) if status.is_success() => Health::Good,
+            Ok(Ok(_)) => Health::Bad,
+            Ok(Err(_)) | Err(_) => Health::Silent,
+        };
+        self.health = Some((health, Instant::now() + HEALTH_PAUSE));
+        Some(health)
     }
 
     /// Adds what llama.cpp tells only as JSON. Its failure is not one of the target.
@@ -173,11 +228,11 @@ fn parse_path(path: &str) -> Option<PathAndQuery> {
     path.starts_with('/').then(|| path.parse().ok()).flatten()
 }
 
-/// `/slots` beside the metrics of a llama-server: a prefix (`--api-prefix`) and the model of a router stay.
-fn slots_path(metrics: &PathAndQuery) -> Option<PathAndQuery> {
+/// A path beside the metrics: a prefix (`--api-prefix`) and the model of a router stay.
+fn beside_metrics(metrics: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
     let prefix = metrics.path().strip_suffix("/metrics")?;
     let query = metrics.query().map_or(String::new(), |query| format!("?{query}"));
-    format!("{prefix}/slots{query}").parse().ok()
+    format!("{prefix}/{name}{query}").parse().ok()
 }
 
 #[cfg(test)]
@@ -186,7 +241,7 @@ mod tests {
 
     #[test]
     fn slots_lie_beside_the_metrics() {
-        let slots = |path: &str| slots_path(&parse_path(path).unwrap()).map(|path| path.to_string());
+        let slots = |path: &str| beside_metrics(&parse_path(path).unwrap(), "slots").map(|path| path.to_string());
         assert_eq!(slots("/metrics").unwrap(), "/slots");
         assert_eq!(slots("/llama/metrics?model=a").unwrap(), "/llama/slots?model=a");
         assert_eq!(slots("/prometheus"), None);

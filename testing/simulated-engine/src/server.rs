@@ -58,6 +58,8 @@ pub enum Mode {
     Loading,
     /// Takes the request and never answers.
     Hang,
+    /// Answers `/health` and nothing else, as llama-server does while a long prompt is in the batch.
+    Busy,
     /// Sends the head, then one byte of the body each 100 ms.
     SlowTrickle,
     /// Sends comment lines without end.
@@ -258,7 +260,7 @@ async fn misbehaving(State(shared): State<Arc<Shared>>, request: Request, next: 
     let path = request.uri().path();
     match mode {
         Mode::Normal => next.run(request).await,
-        Mode::MetricsDisabled if path == "/health" => next.run(request).await,
+        Mode::MetricsDisabled | Mode::Busy if path == "/health" => next.run(request).await,
         Mode::Unauthorized => error(StatusCode::UNAUTHORIZED, "authentication_error", "Invalid API Key"),
         Mode::MetricsDisabled => error(
             StatusCode::NOT_IMPLEMENTED,
@@ -266,7 +268,7 @@ async fn misbehaving(State(shared): State<Arc<Shared>>, request: Request, next: 
             "This server does not support metrics endpoint. Start it with `--metrics`",
         ),
         Mode::Loading => error(StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", "Loading model"),
-        Mode::Hang => std::future::pending().await,
+        Mode::Hang | Mode::Busy => std::future::pending().await,
         Mode::SlowTrickle => {
             let bytes = stream::unfold((shared.metrics().1.into_bytes(), 0), |(body, at)| async move {
                 tokio::time::sleep(TRICKLE_PAUSE).await;
