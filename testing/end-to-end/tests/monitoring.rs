@@ -6,6 +6,8 @@ mod autoscaling;
 mod link;
 #[path = "monitoring/metrics_api.rs"]
 mod metrics_api;
+#[path = "monitoring/services.rs"]
+mod services;
 #[path = "monitoring/targets.rs"]
 mod targets;
 #[path = "monitoring/throttling.rs"]
