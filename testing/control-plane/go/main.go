@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,14 +18,20 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	kcm "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 // parts maps each name to what runs it. Each function gets os.Args, whose first entry is the name.
-// A scheduler, a kubelet or a kube-proxy is one more line here and one more `app` import.
 var parts = map[string]func(args []string){
 	"etcd":                    etcdmain.Main,
 	"kube-apiserver":          func([]string) { os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
 	"kube-controller-manager": func([]string) { os.Exit(cli.Run(kcm.NewControllerManagerCommand())) },
+	"kube-scheduler":          func([]string) { os.Exit(cli.Run(scheduler.NewSchedulerCommand())) },
+	"kubelet":                 func([]string) { os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background()))) },
+	"kube-proxy":              func([]string) { os.Exit(cli.Run(proxy.NewProxyCommand())) },
+	"fake-device-plugin":      fakeDevicePlugin,
 	"kubectl":                 func([]string) { os.Exit(cli.Run(kubectl.NewDefaultKubectlCommand())) },
 }
 

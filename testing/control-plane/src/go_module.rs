@@ -96,6 +96,9 @@ impl GoModule {
     }
 
     fn linker_flags(&self, source: &Path) -> anyhow::Result<String> {
+        if self.version_symbols.is_empty() {
+            return Ok("-s -w".to_owned());
+        }
         let path = source.join("go.mod");
         let go_mod = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
         let version = required_version(&go_mod, self.versioned_by)
@@ -158,14 +161,17 @@ fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
 /// A name for everything that decides what a build contains.
 fn key(source: &Path, settings: &[&str]) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
-    for name in ["go.mod", "go.sum", "main.go"] {
-        let path = source.join(name);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            // A module that only builds a dependency has no program of its own.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && name == "main.go" => Vec::new(),
-            Err(error) => return Err(error).with_context(|| format!("failed to read {}", path.display())),
-        };
+    let mut files = vec![source.join("go.mod"), source.join("go.sum")];
+    for entry in fs::read_dir(source).with_context(|| format!("failed to read {}", source.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "go") {
+            files.push(path);
+        }
+    }
+    // The order in a folder is nobody's promise.
+    files.sort();
+    for path in files {
+        let bytes = fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
         hash.update(bytes.len().to_le_bytes());
         hash.update(&bytes);
     }

@@ -2,7 +2,8 @@
 //!
 //! * The control plane: the folder in `KUBEBUILDER_ASSETS` when that is set, else one program built from the Go module in
 //!   `go/`, linked under the name of each part.
-//! * Helm and actionlint: built from `helm/v4`, `helm/v3` and `actionlint` when they are first asked for.
+//! * What a node of a real cluster runs beside them (kube-scheduler, kubelet, kube-proxy): always from that build.
+//! * CoreDNS, Helm and actionlint: built from `coredns`, `helm/v4`, `helm/v3` and `actionlint` when they are first asked for.
 //!
 //! Builds are kept in `$INFMON_TOOLS_CACHE`, else `$XDG_CACHE_HOME/inference-monitor`, else `~/.cache/inference-monitor`.
 //! Nothing there is needed again once its module changes; the folder may be removed at any time no test runs.
@@ -32,7 +33,36 @@ const CONTROL_PLANE: GoModule = GoModule {
         ("k8s.io/component-base/version.gitMajor", "1"),
         ("k8s.io/component-base/version.gitMinor", "37"),
     ],
-    links: &PROGRAMS,
+    links: &[
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+        "kubectl",
+        "fake-device-plugin",
+    ],
+};
+
+const COREDNS: GoModule = GoModule {
+    name: "coredns",
+    folder: "coredns",
+    package: ".",
+    versioned_by: "github.com/coredns/coredns",
+    version_symbols: &[],
+    symbols: &[],
+    links: &[],
+};
+
+const PAUSE: GoModule = GoModule {
+    name: "pause",
+    folder: "pause",
+    package: ".",
+    versioned_by: "",
+    version_symbols: &[],
+    symbols: &[],
+    links: &[],
 };
 
 const HELM_V4: GoModule = GoModule {
@@ -111,6 +141,41 @@ impl Tools {
                 folder: CONTROL_PLANE.build()?,
             }),
         }
+    }
+
+    /// The folder with every program of a real cluster: those of the control plane, `kube-scheduler`, `kubelet`, `kube-proxy` and
+    /// `fake-device-plugin`. It is always our own build, since `KUBEBUILDER_ASSETS` never has a kubelet.
+    ///
+    /// # Errors
+    ///
+    /// When Go is missing or too old, or when the build fails.
+    pub fn node_programs() -> anyhow::Result<Self> {
+        Ok(Self {
+            folder: CONTROL_PLANE.build()?,
+        })
+    }
+
+    /// The folder that holds the programs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// CoreDNS with the plugins that cluster DNS needs, linked statically, built on first use.
+    ///
+    /// # Errors
+    ///
+    /// When Go is missing or too old, or when the build fails.
+    pub fn coredns() -> anyhow::Result<PathBuf> {
+        build(&COREDNS)
+    }
+
+    /// The process that holds a pod's namespaces, linked statically, built on first use.
+    ///
+    /// # Errors
+    ///
+    /// When Go is missing or too old, or when the build fails.
+    pub fn pause() -> anyhow::Result<PathBuf> {
+        build(&PAUSE)
     }
 
     /// Helm, built on first use.

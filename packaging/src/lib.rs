@@ -1,0 +1,1 @@
+//! OCI images without Docker: layers, configuration, archive, and what a binary needs of the system.

@@ -1,0 +1,3 @@
+module infmon-pause
+
+go 1.26.0

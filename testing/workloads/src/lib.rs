@@ -1,0 +1,1 @@
+//! What the tests run in a cluster beside the product: llama-server with a tiny model, a gateway, a load.
