@@ -1,6 +1,6 @@
 //! The certificates and keys of one control plane, made fresh for each.
 
-use std::{fs, path::Path};
+use std::{fs, net::Ipv4Addr, path::Path};
 
 use anyhow::Context;
 use rcgen::{
@@ -56,10 +56,11 @@ impl Authority {
         self.sign(params)
     }
 
-    /// Signs a server certificate for the names of the apiserver.
-    pub(crate) fn server(&self, common_name: &str) -> anyhow::Result<Identity> {
-        let mut params = CertificateParams::new(SERVER_NAMES.map(String::from))?;
-        params.distinguished_name = subject(common_name, None);
+    /// Signs a server certificate for these names and addresses. A kubelet's also names the group `system:nodes`.
+    pub(crate) fn server(&self, common_name: &str, group: Option<&str>, names: &[&str]) -> anyhow::Result<Identity> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = subject(common_name, group);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
     }
@@ -92,15 +93,24 @@ impl Identity {
     }
 }
 
-/// Writes every file the servers read (see `plan`) and returns the authority that signs clients.
-pub(crate) fn write_all(folder: &Path) -> anyhow::Result<Authority> {
+/// Writes every file the servers read (see `plan`) and returns the authority that signs clients. `address` is where nodes reach
+/// the apiserver.
+pub(crate) fn write_all(folder: &Path, address: Ipv4Addr) -> anyhow::Result<Authority> {
     fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     let authority = Authority::new("test-control-plane")?;
     write(folder, "ca.crt", &authority.pem())?;
-    authority.server("kube-apiserver")?.write(folder, "apiserver")?;
+    let address = address.to_string();
+    let mut names = SERVER_NAMES.to_vec();
+    names.push(&address);
+    for (user, name) in [
+        ("kube-apiserver", "apiserver"),
+        ("kube-controller-manager", "controller-manager"),
+    ] {
+        authority.server(user, None, &names)?.write(folder, name)?;
+    }
     authority
-        .server("kube-controller-manager")?
-        .write(folder, "controller-manager")?;
+        .client("kube-apiserver-kubelet-client", Some("system:masters"))?
+        .write(folder, "apiserver-kubelet-client")?;
 
     let front_proxy = Authority::new("test-front-proxy")?;
     write(folder, "front-proxy-ca.crt", &front_proxy.pem())?;

@@ -11,13 +11,14 @@
 
 use std::{
     fmt,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use crate::{
-    Options, Tools,
+    NodeCredentials, Options, Tools,
     audit::{self, AuditWrite},
     kubeconfig::Login,
     plan::Plan,
@@ -29,6 +30,7 @@ use crate::{
 /// Set `INFMON_KEEP_CONTROL_PLANE` to any value to keep the folder, which has the logs; its path is then printed.
 pub struct ControlPlane {
     // Processes first: they have to be gone before the folder is.
+    _scheduler: Option<Process>,
     apiserver: Mutex<Option<Process>>,
     controller_manager: Mutex<Process>,
     etcd: Mutex<Process>,
@@ -44,11 +46,18 @@ impl ControlPlane {
     /// When the programs cannot be found or built, or when a part ends or does not become ready; the error then has the end
     /// of that part's log.
     pub fn start(options: Options) -> anyhow::Result<Self> {
-        let plan = Plan::new(Tools::locate_or_build()?, options)?;
+        let tools = if options.address.is_loopback() {
+            Tools::locate_or_build()?
+        } else {
+            Tools::node_programs()?
+        };
+        let plan = Plan::new(tools, options)?;
         let mut etcd = plan.start_etcd()?;
         let apiserver = plan.start_apiserver(&mut etcd)?;
         let controller_manager = plan.start_controller_manager()?;
+        let scheduler = plan.start_scheduler()?;
         Ok(Self {
+            _scheduler: scheduler,
             apiserver: Mutex::new(Some(apiserver)),
             controller_manager: Mutex::new(controller_manager),
             etcd: Mutex::new(etcd),
@@ -154,6 +163,15 @@ impl ControlPlane {
     pub fn kubeconfig_for_user(&self, user: &str, group: Option<&str>, name: &str) -> anyhow::Result<PathBuf> {
         self.plan
             .write_kubeconfig(name, &Login::Certificate(&self.plan.authority().client(user, group)?))
+    }
+
+    /// What a node needs to join this plane: its kubelet's login and serving certificate, and kube-proxy's login.
+    ///
+    /// # Errors
+    ///
+    /// When a certificate cannot be made or a file cannot be written.
+    pub fn node_credentials(&self, node: &str, address: Ipv4Addr) -> anyhow::Result<NodeCredentials> {
+        self.plan.node_credentials(node, address)
     }
 
     /// Where the audit log ends now: pass it to [`audit_writes_since`](Self::audit_writes_since) later.

@@ -31,14 +31,20 @@ pub(crate) struct GoModule {
     pub(crate) folder: &'static str,
     /// The package that holds `main`.
     pub(crate) package: &'static str,
-    /// The dependency whose version the program should call its own.
-    pub(crate) versioned_by: &'static str,
-    /// Linker symbols that get that version.
-    pub(crate) version_symbols: &'static [&'static str],
+    /// Which version the program calls its own; `None` when nobody asks it.
+    pub(crate) version: Option<Version>,
     /// Further linker symbols and their values.
     pub(crate) symbols: &'static [(&'static str, &'static str)],
     /// Names under which the program is linked beside itself.
     pub(crate) links: &'static [&'static str],
+}
+
+/// The version that a program tells.
+pub(crate) struct Version {
+    /// The dependency whose version it is.
+    pub(crate) of: &'static str,
+    /// Linker symbols that get it.
+    pub(crate) symbols: &'static [&'static str],
 }
 
 impl GoModule {
@@ -96,15 +102,15 @@ impl GoModule {
     }
 
     fn linker_flags(&self, source: &Path) -> anyhow::Result<String> {
-        if self.version_symbols.is_empty() {
+        let Some(Version { of, symbols }) = &self.version else {
             return Ok("-s -w".to_owned());
-        }
+        };
         let path = source.join("go.mod");
         let go_mod = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-        let version = required_version(&go_mod, self.versioned_by)
-            .with_context(|| format!("{} does not require {}", path.display(), self.versioned_by))?;
+        let version =
+            required_version(&go_mod, of).with_context(|| format!("{} does not require {of}", path.display()))?;
         let mut flags = "-s -w".to_owned();
-        for symbol in self.version_symbols {
+        for symbol in *symbols {
             flags.push_str(&format!(" -X {symbol}={version}"));
         }
         for (symbol, value) in self.symbols {
@@ -114,8 +120,13 @@ impl GoModule {
     }
 }
 
-/// `$INFMON_TOOLS_CACHE`, or a folder of this project in the user's cache folder.
-pub(crate) fn cache_folder() -> anyhow::Result<PathBuf> {
+/// Where everything is kept that is made once on a machine: `$INFMON_TOOLS_CACHE`, or a folder of this project in the user's cache
+/// folder.
+///
+/// # Errors
+///
+/// When neither `INFMON_TOOLS_CACHE` nor `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn cache_folder() -> anyhow::Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("INFMON_TOOLS_CACHE")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("inference-monitor")))

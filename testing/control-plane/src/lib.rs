@@ -22,8 +22,10 @@
 //! | [`tools`] | where the programs come from: a folder that is already there, or a Go build kept in a cache folder |
 //! | [`control_plane`] | the running plane: stop and restart, kubeconfigs, the audit log |
 //! | [`client`] | `kubectl`, `helm` and tokens against a running plane |
+//! | [`process`] | child processes that never outlive the one that started them |
+//! | `node` | what a node needs to join a plane |
 //! | [`audit`] | who wrote what, read from the apiserver's audit log |
-//! | `plan`, `certificates`, `kubeconfig`, `ports`, `process`, `go_module` | the parts the above are made of |
+//! | `plan`, `certificates`, `kubeconfig`, `ports`, `go_module` | the parts the above are made of |
 
 pub mod audit;
 mod certificates;
@@ -31,13 +33,16 @@ pub mod client;
 pub mod control_plane;
 mod go_module;
 mod kubeconfig;
+mod node;
 mod options;
 mod plan;
 mod ports;
-mod process;
+pub mod process;
 pub mod tools;
 
 pub use audit::AuditWrite;
 pub use control_plane::ControlPlane;
+pub use go_module::cache_folder;
+pub use node::NodeCredentials;
 pub use options::Options;
 pub use tools::{HelmVersion, Tools};

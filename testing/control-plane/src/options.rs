@@ -1,6 +1,6 @@
 //! What a test can choose about its control plane.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 /// How a [`ControlPlane`](crate::ControlPlane) is started.
 ///
@@ -8,6 +8,11 @@ use std::time::Duration;
 /// process of the test through a Service of type `ExternalName` with `externalName: localhost`.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where the apiserver listens. On loopback, the default, there are no nodes; any other address is one that nodes and pods
+    /// reach, and then the plane is complete: a scheduler, the `kubernetes` Service with its endpoint, and the Node authorizer.
+    pub address: Ipv4Addr,
+    /// Folder for everything the plane writes. It must not exist, and stays when the plane ends. `None`: a temporary one.
+    pub folder: Option<PathBuf>,
     /// Route aggregated API calls to endpoint addresses (`--enable-aggregator-routing`) instead of the Service's address.
     /// With it, a Service of type `ExternalName` is refused, and endpoints must not be loopback addresses.
     pub aggregator_routing: bool,
@@ -24,6 +29,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            address: Ipv4Addr::LOCALHOST,
+            folder: None,
             aggregator_routing: false,
             hpa_sync_period: Duration::from_secs(1),
             hpa_downscale_stabilization: Duration::from_secs(1),

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -28,7 +29,9 @@ const QUESTION: Duration = Duration::from_secs(10);
 pub(crate) struct Plan {
     tools: Tools,
     options: Options,
-    folder: TempDir,
+    folder: PathBuf,
+    // Removed with the plan; `None` when the caller named the folder or asked to keep it.
+    temporary: Option<TempDir>,
     authority: Authority,
     admin_kubeconfig: PathBuf,
     etcd: Port,
@@ -39,15 +42,25 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(tools: Tools, options: Options) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("infmon-control-plane-").tempdir()?;
-        let authority = certificates::write_all(&folder.path().join("certificates"))?;
-        fs::create_dir(folder.path().join("logs"))?;
-        fs::write(folder.path().join("audit-policy.yaml"), audit::POLICY)?;
+        let (folder, temporary) = match &options.folder {
+            Some(folder) => {
+                fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+                (folder.clone(), None)
+            }
+            None => {
+                let temporary = tempfile::Builder::new().prefix("infmon-control-plane-").tempdir()?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        let authority = certificates::write_all(&folder.join("certificates"), options.address)?;
+        fs::create_dir(folder.join("logs"))?;
+        fs::write(folder.join("audit-policy.yaml"), audit::POLICY)?;
         let locks = go_module::cache_folder()?.join("ports");
         let mut plan = Self {
             tools,
             options,
             folder,
+            temporary,
             authority,
             admin_kubeconfig: PathBuf::new(),
             etcd: Port::claim(&locks)?,
@@ -80,15 +93,12 @@ impl Plan {
         let certificate = |name: &str| self.path(&format!("certificates/{name}"));
         let mut args = vec![
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd.number()),
-            "--bind-address=127.0.0.1".to_owned(),
+            format!("--bind-address={}", self.options.address),
             format!("--secure-port={}", self.apiserver.number()),
-            // There is no node, so nothing reaches the apiserver through the `kubernetes` Service.
-            "--endpoint-reconciler-type=none".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             format!("--tls-cert-file={}", certificate("apiserver.crt")),
             format!("--tls-private-key-file={}", certificate("apiserver.key")),
             format!("--client-ca-file={}", certificate("ca.crt")),
-            "--authorization-mode=RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
             format!("--service-account-key-file={}", certificate("service-accounts.pub")),
@@ -111,6 +121,27 @@ impl Plan {
             "--audit-log-maxsize=1000000".to_owned(),
             "--profiling=false".to_owned(),
         ];
+        if self.has_nodes() {
+            args.extend([
+                format!("--advertise-address={}", self.options.address),
+                "--authorization-mode=Node,RBAC".to_owned(),
+                "--enable-admission-plugins=NodeRestriction".to_owned(),
+                format!("--kubelet-certificate-authority={}", certificate("ca.crt")),
+                format!(
+                    "--kubelet-client-certificate={}",
+                    certificate("apiserver-kubelet-client.crt")
+                ),
+                format!("--kubelet-client-key={}", certificate("apiserver-kubelet-client.key")),
+                // By default the node's name comes first, which nothing resolves.
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            ]);
+        } else {
+            args.extend([
+                "--authorization-mode=RBAC".to_owned(),
+                // There is no node, so nothing reaches the apiserver through the `kubernetes` Service.
+                "--endpoint-reconciler-type=none".to_owned(),
+            ]);
+        }
         args.extend(self.options.apiserver_args.iter().cloned());
         let mut apiserver = Process::start(
             "kube-apiserver",
@@ -121,7 +152,7 @@ impl Plan {
         process::wait_for("the apiserver to be ready", READY, || {
             etcd.check()?;
             apiserver.check()?;
-            Ok(answers(self.apiserver.number())
+            Ok(answers(self.options.address, self.apiserver.number())
                 && self
                     .kubectl(&["get", "--raw", "/readyz"])
                     .is_ok_and(|answer| answer == "ok"))
@@ -169,7 +200,7 @@ impl Plan {
         let mut manager = Process::start(name, &self.tools.controller_manager(), &args, &self.log(name))?;
         process::wait_for("the controller manager to be healthy", READY, || {
             manager.check()?;
-            Ok(answers(self.controller_manager.number())
+            Ok(answers(Ipv4Addr::LOCALHOST, self.controller_manager.number())
                 && self.controller_manager_health().is_ok_and(|answer| answer == "ok"))
         })
         .with_context(|| manager.log_tail())?;
@@ -181,6 +212,34 @@ impl Plan {
         })
         .with_context(|| manager.log_tail())?;
         Ok(manager)
+    }
+
+    /// Starts the scheduler; without nodes there is nothing to schedule to.
+    pub(crate) fn start_scheduler(&self) -> anyhow::Result<Option<Process>> {
+        if !self.has_nodes() {
+            return Ok(None);
+        }
+        let name = "kube-scheduler";
+        let identity = self.authority.client("system:kube-scheduler", None)?;
+        let kubeconfig = self.write_kubeconfig("scheduler", &Login::Certificate(&identity))?;
+        let port = Port::claim(&go_module::cache_folder()?.join("ports"))?;
+        let kubeconfig = kubeconfig.display();
+        let args = [
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={}", port.number()),
+            "--leader-elect=false".to_owned(),
+            "--profiling=false".to_owned(),
+        ];
+        let process = Process::start(name, &self.tools.scheduler(), &args, &self.log(name))?;
+        Ok(Some(process))
+    }
+
+    /// Whether this plane is the control plane of nodes.
+    pub(crate) fn has_nodes(&self) -> bool {
+        !self.options.address.is_loopback()
     }
 
     pub(crate) fn controller_manager_health(&self) -> anyhow::Result<String> {
@@ -204,17 +263,17 @@ impl Plan {
     }
 
     pub(crate) fn write_kubeconfig(&self, name: &str, login: &Login<'_>) -> anyhow::Result<PathBuf> {
-        let path = self.folder.path().join(format!("{name}.kubeconfig"));
+        let path = self.folder.join(format!("{name}.kubeconfig"));
         kubeconfig::write(&path, &self.server_url(), &self.authority.pem(), login)?;
         Ok(path)
     }
 
     pub(crate) fn server_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.apiserver.number())
+        format!("https://{}:{}", self.options.address, self.apiserver.number())
     }
 
     pub(crate) fn audit_log(&self) -> PathBuf {
-        self.folder.path().join("audit.log")
+        self.folder.join("audit.log")
     }
 
     pub(crate) fn admin_kubeconfig(&self) -> &Path {
@@ -230,24 +289,26 @@ impl Plan {
     }
 
     pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Leaves the folder on disk when the plan is dropped.
     pub(crate) fn keep_folder(&mut self) {
-        self.folder.disable_cleanup(true);
+        if let Some(temporary) = &mut self.temporary {
+            temporary.disable_cleanup(true);
+        }
     }
 
     fn log(&self, name: &str) -> PathBuf {
-        self.folder.path().join("logs").join(format!("{name}.log"))
+        self.folder.join("logs").join(format!("{name}.log"))
     }
 
     fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
+        self.folder.join(name).display().to_string()
     }
 }
 
 /// Whether something listens on a port yet: far cheaper than to start kubectl for it.
-fn answers(port: u16) -> bool {
-    std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).is_ok()
+fn answers(address: Ipv4Addr, port: u16) -> bool {
+    TcpStream::connect_timeout(&(address, port).into(), QUESTION).is_ok()
 }

@@ -27,15 +27,15 @@ const TAIL_LINES: usize = 25;
 
 /// A server that runs in the background and writes to a log file. It is killed when this value is dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
-    name: &'static str,
+pub struct Process {
+    name: String,
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
     /// Starts a program in its own process group. The log is appended to, so a restart keeps what came before.
-    pub(crate) fn start(name: &'static str, program: &Path, args: &[String], log: &Path) -> anyhow::Result<Self> {
+    pub fn start(name: &str, program: &Path, args: &[String], log: &Path) -> anyhow::Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
@@ -49,14 +49,20 @@ impl Process {
             .stderr(output);
         let child = spawn_lasting(command).with_context(|| format!("failed to start {}", program.display()))?;
         Ok(Self {
-            name,
+            name: name.to_owned(),
             child,
             log: log.to_owned(),
         })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Fails with the end of the log when the process has ended.
-    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+    pub fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("{} ended with {status}\n{}", self.name, self.log_tail()),
@@ -64,7 +70,7 @@ impl Process {
     }
 
     /// The end of the log, for an error message.
-    pub(crate) fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -82,7 +88,7 @@ impl Drop for Process {
 }
 
 /// Runs a short command to its end and returns its standard output. An error holds the command line and its standard error.
-pub(crate) fn run(mut command: Command, input: &str, limit: Duration) -> anyhow::Result<String> {
+pub fn run(mut command: Command, input: &str, limit: Duration) -> anyhow::Result<String> {
     let line = command_line(&command);
     command
         .stdin(Stdio::piped())
@@ -113,11 +119,7 @@ pub(crate) fn run(mut command: Command, input: &str, limit: Duration) -> anyhow:
 }
 
 /// Calls `done` until it says yes. `what` completes the sentence "timed out waiting for ...".
-pub(crate) fn wait_for(
-    what: &str,
-    limit: Duration,
-    mut done: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
     while !done()? {
         if Instant::now() >= deadline {

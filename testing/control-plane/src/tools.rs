@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::bail;
 
-use crate::go_module::GoModule;
+use crate::go_module::{GoModule, Version};
 
 /// The programs a control plane is made of.
 const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
@@ -24,11 +24,13 @@ const CONTROL_PLANE: GoModule = GoModule {
     name: "control-plane",
     folder: "go",
     package: ".",
-    versioned_by: "k8s.io/kubernetes",
-    version_symbols: &[
-        "k8s.io/component-base/version.gitVersion",
-        "k8s.io/client-go/pkg/version.gitVersion",
-    ],
+    version: Some(Version {
+        of: "k8s.io/kubernetes",
+        symbols: &[
+            "k8s.io/component-base/version.gitVersion",
+            "k8s.io/client-go/pkg/version.gitVersion",
+        ],
+    }),
     symbols: &[
         ("k8s.io/component-base/version.gitMajor", "1"),
         ("k8s.io/component-base/version.gitMinor", "37"),
@@ -49,8 +51,7 @@ const COREDNS: GoModule = GoModule {
     name: "coredns",
     folder: "coredns",
     package: ".",
-    versioned_by: "github.com/coredns/coredns",
-    version_symbols: &[],
+    version: None,
     symbols: &[],
     links: &[],
 };
@@ -59,8 +60,7 @@ const PAUSE: GoModule = GoModule {
     name: "pause",
     folder: "pause",
     package: ".",
-    versioned_by: "",
-    version_symbols: &[],
+    version: None,
     symbols: &[],
     links: &[],
 };
@@ -69,8 +69,10 @@ const HELM_V4: GoModule = GoModule {
     name: "helm-v4",
     folder: "helm/v4",
     package: "helm.sh/helm/v4/cmd/helm",
-    versioned_by: "helm.sh/helm/v4",
-    version_symbols: &["helm.sh/helm/v4/internal/version.version"],
+    version: Some(Version {
+        of: "helm.sh/helm/v4",
+        symbols: &["helm.sh/helm/v4/internal/version.version"],
+    }),
     symbols: &[],
     links: &[],
 };
@@ -81,8 +83,10 @@ const HELM_V3: GoModule = GoModule {
     name: "helm-v3",
     folder: "helm/v3",
     package: "helm.sh/helm/v3/cmd/helm",
-    versioned_by: "helm.sh/helm/v3",
-    version_symbols: &["helm.sh/helm/v3/internal/version.version"],
+    version: Some(Version {
+        of: "helm.sh/helm/v3",
+        symbols: &["helm.sh/helm/v3/internal/version.version"],
+    }),
     symbols: &[
         ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor", "1"),
         ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor", "36"),
@@ -96,8 +100,10 @@ const ACTIONLINT: GoModule = GoModule {
     name: "actionlint",
     folder: "actionlint",
     package: "github.com/rhysd/actionlint/cmd/actionlint",
-    versioned_by: "github.com/rhysd/actionlint",
-    version_symbols: &["github.com/rhysd/actionlint.version"],
+    version: Some(Version {
+        of: "github.com/rhysd/actionlint",
+        symbols: &["github.com/rhysd/actionlint.version"],
+    }),
     symbols: &[],
     links: &[],
 };
@@ -212,6 +218,11 @@ impl Tools {
     /// The path of kube-controller-manager.
     pub fn controller_manager(&self) -> PathBuf {
         self.folder.join("kube-controller-manager")
+    }
+
+    /// The path of kube-scheduler, which [`node_programs`](Self::node_programs) has.
+    pub fn scheduler(&self) -> PathBuf {
+        self.folder.join("kube-scheduler")
     }
 
     /// The path of kubectl.
