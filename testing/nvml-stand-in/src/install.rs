@@ -34,6 +34,15 @@ impl StandIn {
         Ok(stand_in)
     }
 
+    /// The stand-in that [`install`](Self::install) put into `folder` before, perhaps in another process.
+    pub fn at(folder: &Path) -> io::Result<Self> {
+        let stand_in = Self {
+            folder: fs::canonicalize(folder)?,
+        };
+        fs::metadata(stand_in.state_path())?;
+        Ok(stand_in)
+    }
+
     /// Where the library is.
     #[must_use]
     pub fn library_path(&self) -> PathBuf {
