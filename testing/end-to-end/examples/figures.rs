@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     }
     let mut operators = OperatorProcess::start_all(&cluster, "gpu-a")?;
     let engine = EnginePod::start(&cluster, Kind::Vllm, "gpu-a", "default", "chat")?;
-    let monitor = Monitor::apply(&cluster, "default", "chat", "chat", &json!({}))?;
+    let monitor = Monitor::apply(cluster.api(), "default", "chat", "chat", &json!({}))?;
     let _daemon = DaemonProcess::start(&cluster, "gpu-a", &operators, &Scenario::of(Profile::H100, 1))?;
     monitor.wait_for("Ready", "True", Duration::from_secs(10))?;
     cluster.wait_for_metrics_api()?;
@@ -133,7 +133,7 @@ fn metric_age(engine: &EnginePod, monitor: &Monitor, table: &mut Table) -> anyho
 /// From the number in the server to the condition in the API server.
 fn crossings(cluster: &Cluster, engine: &EnginePod, table: &mut Table) -> anyhow::Result<()> {
     let at_once = json!({"thresholds": {"queueDepth": {"perEndpoint": 5, "forSeconds": 0}}});
-    let monitor = Monitor::apply(cluster, "default", "crossings", "chat", &at_once)?;
+    let monitor = Monitor::apply(cluster.api(), "default", "crossings", "chat", &at_once)?;
     monitor.wait_for("QueueDepthHigh", "False", Duration::from_secs(10))?;
     let mut times = Vec::new();
     for crossing in 0..60 {
@@ -157,7 +157,7 @@ fn daemon_usage(cluster: &Cluster, operators: &[OperatorProcess], table: &mut Ta
     let engines: Vec<EnginePod> = (0..8)
         .map(|_| EnginePod::start(cluster, Kind::Vllm, "gpu-b", "default", "eight"))
         .collect::<anyhow::Result<_>>()?;
-    let monitor = Monitor::apply(cluster, "default", "eight", "eight", &json!({}))?;
+    let monitor = Monitor::apply(cluster.api(), "default", "eight", "eight", &json!({}))?;
     let daemon = DaemonProcess::start(cluster, "gpu-b", operators, &Scenario::of(Profile::H100, 8))?;
     monitor.wait_for("Ready", "True", Duration::from_secs(15))?;
     thread::sleep(Duration::from_secs(5));
@@ -211,7 +211,7 @@ fn begin(due: tokio::time::Instant) -> tokio::time::Instant {
 /// GETs at a steady rate with many monitors.
 fn latency(cluster: &Cluster, operators: &mut [OperatorProcess], table: &mut Table) -> anyhow::Result<()> {
     let monitors: Vec<Monitor> = (0..MONITORS)
-        .map(|number| Monitor::apply(cluster, "default", &format!("many-{number}"), "chat", &json!({})))
+        .map(|number| Monitor::apply(cluster.api(), "default", &format!("many-{number}"), "chat", &json!({})))
         .collect::<anyhow::Result<_>>()?;
     // Ten statuses are written in a second.
     for monitor in &monitors {

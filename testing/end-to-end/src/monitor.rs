@@ -5,7 +5,7 @@ use infmon_crds::GROUP;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::{Answer, Api, Cluster, polling::eventually};
+use crate::{Answer, Api, polling::eventually};
 
 /// A condition of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub struct Monitor {
 
 impl Monitor {
     /// One that was applied by other means.
-    pub fn existing(cluster: &Cluster, namespace: &str, name: &str) -> Self {
+    pub fn existing(api: &Api, namespace: &str, name: &str) -> Self {
         Self {
-            api: cluster.api().clone(),
+            api: api.clone(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         }
@@ -40,7 +40,7 @@ impl Monitor {
     ///
     /// # Errors
     /// When the API server refuses it.
-    pub fn apply(cluster: &Cluster, namespace: &str, name: &str, app: &str, more: &Value) -> anyhow::Result<Self> {
+    pub fn apply(api: &Api, namespace: &str, name: &str, app: &str, more: &Value) -> anyhow::Result<Self> {
         let mut spec = json!({"endpoints": [{
             "name": "servers",
             "pods": {"selector": {"matchLabels": {"app": app}}, "port": "http"},
@@ -48,7 +48,7 @@ impl Monitor {
         for (key, value) in more.as_object().into_iter().flatten() {
             spec[key] = value.clone();
         }
-        let monitor = Self::existing(cluster, namespace, name);
+        let monitor = Self::existing(api, namespace, name);
         let object = json!({
             "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "InferenceMonitor",
             "metadata": {"name": name, "namespace": namespace, "labels": {"app": app}},

@@ -29,7 +29,7 @@ fn a_minute_without_the_api_server() -> anyhow::Result<()> {
     let engine = EnginePod::start(&cluster, Kind::Vllm, "gpu-a", "default", "chat")?;
     engine.set_requests(BEFORE, 8);
     let spec = json!({"staleAfterSeconds": 3, "thresholds": {"queueDepth": {"perEndpoint": 5, "forSeconds": 0}}});
-    let monitor = Monitor::apply(&cluster, "default", "chat", "chat", &spec)?;
+    let monitor = Monitor::apply(cluster.api(), "default", "chat", "chat", &spec)?;
     let mut daemon = DaemonProcess::start(&cluster, "gpu-a", &operators, &Scenario::of(Profile::H100, 1))?;
     monitor.wait_for("Ready", "True", Duration::from_secs(10))?;
     monitor.wait_for("QueueDepthHigh", "False", Duration::from_secs(10))?;
@@ -86,7 +86,7 @@ fn a_minute_without_the_api_server() -> anyhow::Result<()> {
     })?;
     took("API server back -> metrics through the aggregator", back);
     // Watches live on: what is new is seen.
-    let second = Monitor::apply(&cluster, "default", "second", "chat", &spec)?;
+    let second = Monitor::apply(cluster.api(), "default", "second", "chat", &spec)?;
     second.wait_for("Ready", "True", Duration::from_secs(15))?;
     took("API server back -> a new monitor is Ready", back);
     for operator in &mut operators {
@@ -137,7 +137,7 @@ fn a_minute_in_which_nothing_happens_writes_nothing() -> anyhow::Result<()> {
         let engine = EnginePod::start(&cluster, kind, node, "default", app)?;
         engine.set_requests(0, 3);
         engines.push(engine);
-        monitors.push(Monitor::apply(&cluster, "default", app, app, &json!({}))?);
+        monitors.push(Monitor::apply(cluster.api(), "default", app, app, &json!({}))?);
     }
     for node in ["gpu-a", "gpu-b"] {
         daemons.push(DaemonProcess::start(

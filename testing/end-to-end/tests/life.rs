@@ -37,7 +37,7 @@ fn from_the_first_monitor_to_the_last() -> anyhow::Result<()> {
         })?;
     }
     let applied = Instant::now();
-    let sample = Monitor::existing(&cluster, "default", "llama-70b");
+    let sample = Monitor::existing(cluster.api(), "default", "llama-70b");
     let engine = EnginePod::start(&cluster, Kind::Vllm, "gpu-a", "default", "vllm-llama-70b")?;
     engine.engine.change(|load| {
         load.waiting = 3;
@@ -107,7 +107,7 @@ fn queue_depth_follows_the_servers(cluster: &Cluster) -> anyhow::Result<()> {
     const FOR: Duration = Duration::from_secs(2);
     let engine = EnginePod::start(cluster, Kind::Vllm, "gpu-a", "default", "chat")?;
     let thresholds = json!({"thresholds": {"queueDepth": {"perEndpoint": 5, "forSeconds": FOR.as_secs()}}});
-    let monitor = Monitor::apply(cluster, "default", "chat", "chat", &thresholds)?;
+    let monitor = Monitor::apply(cluster.api(), "default", "chat", "chat", &thresholds)?;
     monitor.wait_for("Ready", "True", Duration::from_secs(10))?;
     monitor.wait_for("QueueDepthHigh", "False", Duration::from_secs(5))?;
 
@@ -168,14 +168,14 @@ fn edits_are_corrected(cluster: &Cluster) -> anyhow::Result<()> {
 
 fn the_last_monitor_takes_the_daemons_away(cluster: &Cluster) -> anyhow::Result<()> {
     for name in ["qwen-7b", "chat"] {
-        Monitor::existing(cluster, "default", name).delete()?;
+        Monitor::existing(cluster.api(), "default", name).delete()?;
     }
     std::thread::sleep(Duration::from_secs(u64::from(GRACE_SECONDS) + 2));
     ensure!(
         cluster.api().exists(DAEMON_SET)?,
         "the DaemonSet went while a monitor was there"
     );
-    Monitor::existing(cluster, "default", "llama-70b").delete()?;
+    Monitor::existing(cluster.api(), "default", "llama-70b").delete()?;
     let deleted = Instant::now();
     let grace = Duration::from_secs(u64::from(GRACE_SECONDS));
     eventually("the DaemonSet removed", grace + Duration::from_secs(5), || {

@@ -78,7 +78,7 @@ fn reads_and_writes_go_on_without_the_leader() -> anyhow::Result<()> {
     let engine = EnginePod::start(&cluster, Kind::Vllm, "gpu-a", "default", "chat")?;
     engine.set_requests(WAITING, 8);
     let none = json!({"thresholds": {"queueDepth": {"perEndpoint": 1, "forSeconds": 0}}});
-    let monitor = Monitor::apply(&cluster, "default", "chat", "chat", &none)?;
+    let monitor = Monitor::apply(cluster.api(), "default", "chat", "chat", &none)?;
     let _daemon = DaemonProcess::start(&cluster, "gpu-a", &operators, &Scenario::of(Profile::H100, 1))?;
     monitor.wait_for("Ready", "True", Duration::from_secs(10))?;
     cluster.wait_for_metrics_api()?;

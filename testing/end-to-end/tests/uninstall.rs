@@ -26,7 +26,7 @@ fn uninstall_leaves_a_clean_cluster() -> anyhow::Result<()> {
     cluster.add_namespace("tenant")?;
     let mut operators = OperatorProcess::start_all(&cluster, "gpu-a")?;
     let engine = EnginePod::start(&cluster, Kind::Vllm, "gpu-a", "tenant", "chat")?;
-    let monitor = Monitor::apply(&cluster, "tenant", "chat", "chat", &json!({}))?;
+    let monitor = Monitor::apply(cluster.api(), "tenant", "chat", "chat", &json!({}))?;
     let daemon = DaemonProcess::start(&cluster, "gpu-a", &operators, &Scenario::of(Profile::T4, 1))?;
     monitor.wait_for("Ready", "True", Duration::from_secs(10))?;
     cluster.wait_for_metrics_api()?;

@@ -29,7 +29,7 @@ fn the_hpa_follows_the_queue_and_never_a_stale_number() -> anyhow::Result<()> {
     deploy(cluster)?;
     let engine = EnginePod::run(cluster, Kind::Vllm, &only_pod(cluster)?, PLACE)?;
     engine.set_requests(5, 8);
-    let monitor = Monitor::apply(cluster, PLACE, "web", "web", &json!({"staleAfterSeconds": 3}))?;
+    let monitor = Monitor::apply(cluster.api(), PLACE, "web", "web", &json!({"staleAfterSeconds": 3}))?;
     let mut daemon = shared.daemon(PLACE)?;
     eventually("a value", Duration::from_secs(10), || {
         value(monitor.metric("queue-depth")?)

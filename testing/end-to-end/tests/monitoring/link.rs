@@ -20,7 +20,7 @@ fn a_daemon_with_the_wrong_token_is_refused_with_the_reason() -> anyhow::Result<
     cluster.add_node("link-b")?;
     let story = cluster.story("a daemon with the wrong token is refused with the reason");
     // Without a monitor there is no DaemonSet, so no pod and no token.
-    Monitor::apply(cluster, "link-a", "any", "any", &json!({}))?;
+    Monitor::apply(cluster.api(), "link-a", "any", "any", &json!({}))?;
     let own = Credentials::of_node(cluster, "link-a")?;
     let other = Credentials::of_node(cluster, "link-b")?;
     let token = |audience| {

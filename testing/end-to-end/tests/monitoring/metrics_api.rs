@@ -21,8 +21,8 @@ fn metrics_are_read_in_both_versions_and_only_by_those_who_may() -> anyhow::Resu
     let two = EnginePod::start(cluster, Kind::LlamaCpp, place, place, "two")?;
     one.set_requests(3, 5);
     two.set_requests(4, 2);
-    let monitor = Monitor::apply(cluster, place, "one", "one", &json!({}))?;
-    Monitor::apply(cluster, place, "two", "two", &json!({}))?;
+    let monitor = Monitor::apply(cluster.api(), place, "one", "one", &json!({}))?;
+    Monitor::apply(cluster.api(), place, "two", "two", &json!({}))?;
     let _daemon = shared.daemon(place)?;
     eventually("a value", Duration::from_secs(10), || {
         value(monitor.metric("queue-depth")?)
@@ -44,7 +44,7 @@ fn metrics_are_read_in_both_versions_and_only_by_those_who_may() -> anyhow::Resu
             "{raw}"
         );
 
-        let every = Monitor::existing(cluster, place, "*").metric_path(version, "in-flight-requests");
+        let every = Monitor::existing(cluster.api(), place, "*").metric_path(version, "in-flight-requests");
         let values = |query: &str| -> anyhow::Result<Vec<(String, String)>> {
             let list = cluster.api().get(&format!("{every}{query}"))?;
             let items = list["items"].as_array().context("no items")?;
@@ -87,14 +87,14 @@ fn metrics_are_read_in_both_versions_and_only_by_those_who_may() -> anyhow::Resu
     eventually("jane may read", Duration::from_secs(15), || {
         jane.ask(&path)?.success().map(drop)
     })?;
-    let elsewhere = jane.ask(&Monitor::existing(cluster, "default", "any").metric_path("v1beta2", "queue-depth"))?;
+    let elsewhere = jane.ask(&Monitor::existing(cluster.api(), "default", "any").metric_path("v1beta2", "queue-depth"))?;
     ensure!(elsewhere.status == 403, "{elsewhere:?}");
 
     let unknown = cluster.api().ask(&monitor.metric_path("v1beta2", "no-such-metric"))?;
     ensure!(unknown.status == 404, "{unknown:?}");
     let missing = cluster
         .api()
-        .ask(&Monitor::existing(cluster, place, "none").metric_path("v1beta2", "queue-depth"))?;
+        .ask(&Monitor::existing(cluster.api(), place, "none").metric_path("v1beta2", "queue-depth"))?;
     ensure!(missing.status == 404, "{missing:?}");
     story.ends_well();
     Ok(())

@@ -37,7 +37,7 @@ fn a_service_is_followed_to_its_pods() -> anyhow::Result<()> {
         }),
     )?;
     let endpoints = json!({"endpoints": [{"name": "servers", "service": {"name": "behind", "port": "http"}}]});
-    let monitor = Monitor::apply(cluster, place, "behind", "behind", &endpoints)?;
+    let monitor = Monitor::apply(cluster.api(), place, "behind", "behind", &endpoints)?;
 
     // A reason or an endpoint that changes is written when the last write is 15 s old.
     eventually("the pod behind the Service", Duration::from_secs(60), || {

@@ -17,7 +17,7 @@ fn failing_servers_are_told_apart_and_disturb_no_other() -> anyhow::Result<()> {
     let story = cluster.story("failing servers are told apart and disturb no other");
 
     let good = EnginePod::start(cluster, Kind::Vllm, place, place, "good")?;
-    let healthy = Monitor::apply(cluster, place, "good", "good", &json!({"staleAfterSeconds": 3}))?;
+    let healthy = Monitor::apply(cluster.api(), place, "good", "good", &json!({"staleAfterSeconds": 3}))?;
     let cases = [
         (
             "llama-without-metrics",
@@ -39,7 +39,7 @@ fn failing_servers_are_told_apart_and_disturb_no_other() -> anyhow::Result<()> {
     for (name, kind, mode, reason, words) in cases {
         let pod = EnginePod::start(cluster, kind, place, place, name)?;
         pod.engine.misbehave(mode);
-        let monitor = Monitor::apply(cluster, place, name, name, &json!({"staleAfterSeconds": 3}))?;
+        let monitor = Monitor::apply(cluster.api(), place, name, name, &json!({"staleAfterSeconds": 3}))?;
         failing.push((pod, monitor, reason, words));
     }
     let _daemon = shared.daemon(place)?;

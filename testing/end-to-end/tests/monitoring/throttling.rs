@@ -24,8 +24,8 @@ fn a_throttled_gpu_is_named_with_its_pods() -> anyhow::Result<()> {
     let one = EnginePod::start_with(cluster, Kind::Vllm, place, place, "one", spec.clone())?;
     let two = EnginePod::start_with(cluster, Kind::Vllm, place, place, "two", spec)?;
     let thresholds = json!({"thresholds": {"throttledPercent": {"above": 1, "forSeconds": 5}}});
-    let monitor = Monitor::apply(cluster, place, "one", "one", &thresholds)?;
-    let other = Monitor::apply(cluster, place, "two", "two", &thresholds)?;
+    let monitor = Monitor::apply(cluster.api(), place, "one", "one", &thresholds)?;
+    let other = Monitor::apply(cluster.api(), place, "two", "two", &thresholds)?;
     let daemon = shared.daemon_with(place, &scenario)?;
     monitor.wait_for("Throttled", "False", Duration::from_secs(20))?;
 
@@ -67,7 +67,7 @@ fn a_throttled_gpu_is_named_with_its_pods() -> anyhow::Result<()> {
     let found = monitor.wait_for("Throttled", "True", Duration::from_secs(5))?;
     ensure!(found.message.contains(&hot[..12]), "{found:?}");
     // The message of a condition is written with its next transition or number; the live one is in the new status of a new monitor.
-    let fresh = Monitor::apply(cluster, place, "fresh", "one", &thresholds)?;
+    let fresh = Monitor::apply(cluster.api(), place, "fresh", "one", &thresholds)?;
     let told = fresh.wait_for("Throttled", "True", Duration::from_secs(10))?;
     println!("  {}", told.message);
     ensure!(

@@ -1,0 +1,3 @@
+//! The suite of `cargo xtask e2e`. One test at a time: they share a cluster and a release.
+
+mod installing;
