@@ -5,11 +5,13 @@
 //! | `generate` | files made from the API types and the chart |
 //! | `verify` | rules of structure that no compiler checks |
 //! | `test` | the tests, and what they need built before |
+//! | `image` | the container images |
 //! | `ci` | everything that has to pass before a change is merged |
 //! | `workspace` | the repository's folder, its files, programs run in it |
 
 mod ci;
 mod generate;
+mod image;
 mod test;
 mod verify;
 mod workspace;
@@ -44,6 +46,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the container images, without Docker
+    Image(image::Arguments),
     /// Everything that has to pass before a change is merged
     Ci,
 }
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Command::Generate { check } => generate::run(check),
         Command::Verify => verify::run(),
         Command::Test { arguments } => test::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Ci => ci::run(),
     };
     match done {
