@@ -6,10 +6,12 @@
 //! | `verify` | rules of structure that no compiler checks |
 //! | `test` | the tests, and what they need built before |
 //! | `image` | the container images |
+//! | `cluster` | a real cluster on this machine, with the product in it |
 //! | `ci` | everything that has to pass before a change is merged |
 //! | `workspace` | the repository's folder, its files, programs run in it |
 
 mod ci;
+mod cluster;
 mod generate;
 mod image;
 mod test;
@@ -48,6 +50,11 @@ enum Command {
     },
     /// Build the container images, without Docker
     Image(image::Arguments),
+    /// A real Kubernetes cluster on this machine
+    Cluster {
+        #[command(subcommand)]
+        action: cluster::Action,
+    },
     /// Everything that has to pass before a change is merged
     Ci,
 }
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
         Command::Verify => verify::run(),
         Command::Test { arguments } => test::run(&arguments),
         Command::Image(arguments) => image::run(&arguments),
+        Command::Cluster { action } => cluster::run(action),
         Command::Ci => ci::run(),
     };
     match done {

@@ -54,7 +54,11 @@ impl GoModule {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.folder);
         let flags = self.linker_flags(&source)?;
         let cache = cache_folder()?;
-        let built = cache.join(format!("{}-{}", self.name, key(&source, &[&go, &flags, self.package])?));
+        let built = cache.join(format!(
+            "{}-{}",
+            self.name,
+            key(&source, &[&go, &flags, self.package, &self.links.join(" ")])?
+        ));
         if built.try_exists()? {
             return Ok(built);
         }

@@ -74,7 +74,7 @@ const HELM_V4: GoModule = GoModule {
         symbols: &["helm.sh/helm/v4/internal/version.version"],
     }),
     symbols: &[],
-    links: &[],
+    links: &["helm"],
 };
 
 /// Helm 3 takes the Kubernetes version that `helm template` assumes from its linker flags. The default is 1.20, which a
@@ -93,7 +93,7 @@ const HELM_V3: GoModule = GoModule {
         ("helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor", "1"),
         ("helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor", "36"),
     ],
-    links: &[],
+    links: &["helm"],
 };
 
 const ACTIONLINT: GoModule = GoModule {
@@ -251,7 +251,7 @@ impl Tools {
 }
 
 fn build(module: &GoModule) -> anyhow::Result<PathBuf> {
-    Ok(module.build()?.join(module.name))
+    Ok(module.build()?.join(module.links.first().unwrap_or(&module.name)))
 }
 
 #[cfg(test)]
