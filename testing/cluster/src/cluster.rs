@@ -79,7 +79,7 @@ impl Cluster {
     /// When the machine lacks something, a cluster of this name runs already, or a part does not start; then nothing of it is left
     /// running, and its logs stay until the next start.
     pub fn up(name: &str, wish: &Wish) -> anyhow::Result<Self> {
-        requirements::check()?;
+        requirements::check(&[])?;
         check_name(name)?;
         if wish.nodes == 0 || wish.nodes > MOST_NODES {
             bail!("--nodes must be 1 to {MOST_NODES}, not {}", wish.nodes);

@@ -176,6 +176,11 @@ impl Node {
             "failCgroupV1": false,
             "failSwapOn": false,
             "oomScoreAdj": 0,
+            // On by default in 1.37, and off before: one node of each kind.
+            "featureGates": {
+                "ResourceHealthStatus": self.number.is_multiple_of(2),
+                "ResourceHealthStatusMessage": self.number.is_multiple_of(2),
+            },
             // A dead node is noticed after 20 s (see supervisor) instead of 50 s.
             "nodeStatusUpdateFrequency": "4s",
             "nodeLeaseDurationSeconds": 12,

@@ -11,7 +11,7 @@ use anyhow::bail;
 use infmon_control_plane::process;
 
 /// Programs, and the Debian package that has each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [Program; 9] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -30,6 +30,9 @@ const PLUGINS_PACKAGE: &str = "containernetworking-plugins";
 /// How long installing packages may take.
 const INSTALL: Duration = Duration::from_secs(300);
 
+/// A program and the Debian package that has it.
+pub type Program = (&'static str, &'static str);
+
 /// What a machine lacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
@@ -42,9 +45,9 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// Looks at this machine.
+    /// Looks at this machine. `further` are programs that a caller needs beside those of a cluster.
     #[must_use]
-    pub fn find() -> Self {
+    pub fn find(further: &[Program]) -> Self {
         let mut missing = Self::default();
         if !is_root() {
             missing
@@ -57,7 +60,7 @@ impl Missing {
                 .rights
                 .push("the kernel has no overlay file system, which container images are mounted with".to_owned());
         }
-        for (program, package) in PROGRAMS {
+        for (program, package) in PROGRAMS.iter().chain(further).copied() {
             if in_path(program).is_none() {
                 missing.programs.push(program.to_owned());
                 missing.add(package);
@@ -102,8 +105,8 @@ impl Missing {
 /// # Errors
 ///
 /// When something is missing.
-pub fn check() -> anyhow::Result<()> {
-    let missing = Missing::find();
+pub fn check(further: &[Program]) -> anyhow::Result<()> {
+    let missing = Missing::find(further);
     if missing.is_empty() {
         return Ok(());
     }
@@ -118,8 +121,8 @@ pub fn check() -> anyhow::Result<()> {
 /// # Errors
 ///
 /// When something is missing afterwards.
-pub fn install() -> anyhow::Result<()> {
-    let missing = Missing::find();
+pub fn install(further: &[Program]) -> anyhow::Result<()> {
+    let missing = Missing::find(further);
     if missing.rights.is_empty() && !missing.packages.is_empty() && in_path("apt-get").is_some() {
         for arguments in [
             vec!["update", "-qq"],
@@ -136,7 +139,7 @@ pub fn install() -> anyhow::Result<()> {
             }
         }
     }
-    check()
+    check(further)
 }
 
 /// The folder with the CNI plugins.

@@ -13,7 +13,7 @@ use crate::Cluster;
 /// A node that is not heard of for this long is NotReady. The default of 50 s is for thousands of nodes.
 const NODE_GRACE: &str = "20s";
 /// How long nodes and DNS may take.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_secs(120);
 const DNS: &str = include_str!("coredns.yaml");
 
 /// Starts everything, says so in the cluster's folder, and stays until it is killed: the kernel then ends what it started.
@@ -80,7 +80,7 @@ fn wait_for_nodes(plane: &ControlPlane, processes: &mut [Process]) -> anyhow::Re
     })
 }
 
-/// Asks until it is so; fails when a node ends meanwhile or after three minutes.
+/// Asks until it is so; fails when a node ends meanwhile or after two minutes.
 fn wait(processes: &mut [Process], what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY;
     while !done()? {
@@ -88,7 +88,7 @@ fn wait(processes: &mut [Process], what: &str, mut done: impl FnMut() -> anyhow:
             process.check()?;
         }
         if Instant::now() > deadline {
-            bail!("timed out after {READY:?} waiting for {what}; the logs of the nodes may say why");
+            bail!("timed out after {READY:?} waiting for {what}; nodes/*/logs in the cluster's folder may say why");
         }
         thread::sleep(Duration::from_millis(100));
     }
