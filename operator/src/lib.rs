@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod clock;
 pub mod config;
 pub mod daemon_sets;
+pub mod deployment;
 pub mod events;
 pub mod exposition;
 pub mod json_api;

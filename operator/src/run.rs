@@ -8,8 +8,9 @@ use crate::certificates::{Certificates, Settings};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon_sets::Reconciler;
+use crate::deployment::OwnDeployment;
 use crate::exposition::{ReplicaCollector, WorldCollector};
-use crate::leadership::{self, Claim, LeaseTimes};
+use crate::leadership::{self, Claim, Election, LeaseTimes};
 use crate::metric_source::WorldMetrics;
 use crate::metrics_api::{self, Access, ApiState, DelegatedAccess, Groups, ServeOptions};
 use crate::node_sessions::Sessions;
@@ -20,7 +21,6 @@ use anyhow::Context;
 use infmon_evaluation::status::Change;
 use infmon_link::{LinkServer, LinkServerOptions};
 use infmon_runtime::{AdminServer, Readiness, Shutdown};
-use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::Api;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -84,25 +84,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (claim, claims) = watch::channel(Claim::default());
     let identity = format!("{}_{:08x}", args.pod_name, rand::random::<u32>());
     {
-        let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
-        let (name, identity, terminate, stopped) = (
-            config.lease.clone(),
-            identity.clone(),
-            terminate.clone(),
-            writers_stopped.clone(),
-        );
-        tasks.spawn("leader election", async move {
-            leadership::run(
-                leases,
-                &name,
-                &identity,
-                LeaseTimes::default(),
-                claim,
-                terminate,
-                stopped,
-            )
-            .await;
-        });
+        let election = Election {
+            leases: Api::namespaced(client.clone(), &args.namespace),
+            name: config.lease.clone(),
+            identity: identity.clone(),
+            times: LeaseTimes::default(),
+            owner: Some(OwnDeployment::new(client.clone(), &args.namespace, &config.deployment)),
+        };
+        let (terminate, stopped) = (terminate.clone(), writers_stopped.clone());
+        tasks.spawn("leader election", leadership::run(election, claim, terminate, stopped));
     }
     let wake = Arc::new(Notify::new());
     let writers = Tasks::default();

@@ -5,18 +5,16 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 use base64::Engine as _;
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{ConfigMap, Secret},
-    },
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    api::core::v1::{ConfigMap, Secret},
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
+
+use crate::deployment::OwnDeployment;
 
 use super::{
     Settings,
@@ -190,33 +188,16 @@ impl Writer<'_> {
     }
 
     async fn metadata(&self, name: &str) -> ObjectMeta {
+        // So that keys go with it.
+        let owner = OwnDeployment::new(self.client.clone(), &self.settings.namespace, &self.settings.deployment)
+            .owner()
+            .await;
         ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(self.settings.namespace.clone()),
             labels: Some(self.settings.labels()),
-            owner_references: self.owner().await.map(|owner| vec![owner]),
+            owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
-        }
-    }
-
-    /// The operator's Deployment, so that keys go with it; none where it cannot be read.
-    async fn owner(&self) -> Option<OwnerReference> {
-        let api = Api::<Deployment>::namespaced(self.client.clone(), &self.settings.namespace);
-        let found = call("read the operator's Deployment", api.get_opt(&self.settings.deployment)).await;
-        match found {
-            Ok(Some(deployment)) => Some(OwnerReference {
-                api_version: "apps/v1".to_owned(),
-                kind: "Deployment".to_owned(),
-                name: deployment.name_any(),
-                uid: deployment.uid()?,
-                ..OwnerReference::default()
-            }),
-            Ok(None) => None,
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                tracing::warn!(error = format!("{error:#}"), "certificates get no owner");
-                None
-            }
         }
     }
 }

@@ -3,12 +3,13 @@
 use super::need::NodeLabels;
 use super::{Step, daemon_set, name_of, needed_profiles, overlaps, step};
 use crate::config::Config;
+use crate::deployment::OwnDeployment;
 use crate::leadership::Claim;
 use crate::watches::ClusterView;
 use crate::world::SharedWorld;
 use infmon_crds::FIELD_MANAGER;
 use infmon_runtime::deadline;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use std::collections::BTreeMap;
@@ -99,7 +100,9 @@ impl Reconciler {
         let needed = needed_profiles(profiles, &nodes, self.world.keys().len());
         let live = self.cluster.daemon_sets();
         if state.owner.is_none() {
-            state.owner = owner(&self.client, &self.config.deployment, &self.namespace).await;
+            state.owner = OwnDeployment::new(self.client.clone(), &self.namespace, &self.config.deployment)
+                .owner()
+                .await;
         }
         for profile in profiles {
             let wanted = daemon_set(&self.config, profile, &self.namespace, state.owner.clone());
@@ -217,30 +220,6 @@ fn report_overlaps(state: &mut State, config: &Config, nodes: &NodeLabels) {
         );
     }
     state.told = found;
-}
-
-/// The operator's Deployment as owner, so that garbage collection takes the DaemonSets with it.
-async fn owner(client: &kube::Client, deployment: &str, namespace: &str) -> Option<OwnerReference> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    match deadline("own deployment", CALL_DEADLINE, api.get_opt(deployment)).await {
-        Ok(Ok(Some(found))) => Some(OwnerReference {
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            name: deployment.to_owned(),
-            uid: found.metadata.uid?,
-            controller: None,
-            block_owner_deletion: None,
-        }),
-        Ok(Ok(None)) => None,
-        Ok(Err(error)) => {
-            tracing::warn!(deployment, %error, "failed to read the operator's own Deployment");
-            None
-        }
-        Err(error) => {
-            tracing::warn!(deployment, %error, "failed to read the operator's own Deployment");
-            None
-        }
-    }
 }
 
 fn hash_of(set: &DaemonSet) -> u64 {

@@ -1,9 +1,10 @@
 //! Takes, renews and releases the Lease.
 
 use super::claim::{Claim, Observed, Record};
+use crate::deployment::OwnDeployment;
 use infmon_runtime::deadline;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Api, ObjectMeta, PostParams};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -30,19 +31,39 @@ impl Default for LeaseTimes {
     }
 }
 
-/// Runs the election until `shutdown`, then releases the Lease. `me` must be unique in the cluster.
+/// What is contended for, and as whom.
+#[derive(Clone, Debug)]
+pub struct Election {
+    /// Where the Lease lies.
+    pub leases: Api<Lease>,
+    /// Its name.
+    pub name: String,
+    /// Identity of this replica, unique in the cluster.
+    pub identity: String,
+    /// Deadlines.
+    pub times: LeaseTimes,
+    /// With what the Lease goes; `None` lets it stay.
+    pub owner: Option<OwnDeployment>,
+}
+
+/// Runs the election until `shutdown`, then releases the Lease.
 ///
 /// `stopped` is cancelled by the caller when its writes have ended: only then is the Lease released, so that the next holder never
 /// writes beside us.
 pub async fn run(
-    leases: Api<Lease>,
-    name: &str,
-    me: &str,
-    times: LeaseTimes,
+    election: Election,
     claim: watch::Sender<Claim>,
     shutdown: CancellationToken,
     stopped: CancellationToken,
 ) {
+    let Election {
+        leases,
+        name,
+        identity,
+        times,
+        ..
+    } = &election;
+    let (name, me, times) = (name.as_str(), identity.as_str(), *times);
     let mut observed = Observed::default();
     let mut told: Option<String> = None;
     while !shutdown.is_cancelled() {
@@ -51,7 +72,7 @@ pub async fn run(
         let outcome = deadline(
             "lease renewal",
             times.renew_deadline / 2,
-            attempt(&leases, name, me, times, &mut observed),
+            attempt(&election, &mut observed),
         )
         .await;
         match outcome {
@@ -87,7 +108,7 @@ pub async fn run(
     stopped.cancelled().await;
     if claim.borrow().is_current(Instant::now()) {
         claim.send_replace(Claim::default());
-        match deadline("lease release", Duration::from_secs(2), release(&leases, name, me)).await {
+        match deadline("lease release", Duration::from_secs(2), release(leases, name, me)).await {
             Ok(Ok(())) => tracing::info!(lease = name, "released the lease"),
             Ok(Err(error)) => tracing::warn!(lease = name, %error, "failed to release the lease"),
             Err(error) => tracing::warn!(lease = name, %error, "failed to release the lease"),
@@ -96,18 +117,17 @@ pub async fn run(
 }
 
 /// One try to take or renew the Lease; true when it is ours now.
-async fn attempt(
-    leases: &Api<Lease>,
-    name: &str,
-    me: &str,
-    times: LeaseTimes,
-    observed: &mut Observed,
-) -> Result<bool, kube::Error> {
+async fn attempt(election: &Election, observed: &mut Observed) -> Result<bool, kube::Error> {
+    let Election {
+        leases, name, times, ..
+    } = election;
+    let me = election.identity.as_str();
     let now = MicroTime(jiff::Timestamp::now());
     let Some(mut lease) = leases.get_opt(name).await? else {
         let lease = Lease {
             metadata: ObjectMeta {
-                name: Some(name.to_owned()),
+                name: Some(name.clone()),
+                owner_references: owner(election).await,
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -129,12 +149,22 @@ async fn attempt(
     if spec.holder_identity.as_deref() != Some(me) {
         spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
         spec.acquire_time = Some(now.clone());
+        // An earlier version made it without.
+        if lease.metadata.owner_references.is_none() {
+            lease.metadata.owner_references = owner(election).await;
+        }
     }
+    let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = Some(me.to_owned());
     spec.lease_duration_seconds = i32::try_from(times.duration.as_secs()).ok();
     spec.renew_time = Some(now);
     // The object still carries the resourceVersion that was read: somebody faster makes this a conflict.
     conflict_is_loss(leases.replace(name, &PostParams::default(), &lease).await)
+}
+
+async fn owner(election: &Election) -> Option<Vec<OwnerReference>> {
+    let owner = election.owner.as_ref()?.owner().await?;
+    Some(vec![owner])
 }
 
 async fn release(leases: &Api<Lease>, name: &str, me: &str) -> Result<(), kube::Error> {

@@ -10,4 +10,4 @@ mod lease;
 mod tests;
 
 pub use claim::Claim;
-pub use lease::{LeaseTimes, run};
+pub use lease::{Election, LeaseTimes, run};

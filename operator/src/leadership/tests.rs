@@ -1,6 +1,6 @@
 //! The election against an API server of one object: what counts is who holds a claim when.
 
-use super::{Claim, LeaseTimes, run};
+use super::{Claim, Election, LeaseTimes, run};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -108,7 +108,14 @@ impl Replica {
         let (sender, claim) = watch::channel(Claim::default());
         let (shutdown, stopped) = (CancellationToken::new(), CancellationToken::new());
         let tokens = (shutdown.clone(), stopped.clone());
-        let task = tokio::spawn(async move { run(leases, "lease", name, TIMES, sender, tokens.0, tokens.1).await });
+        let election = Election {
+            leases,
+            name: "lease".to_owned(),
+            identity: name.to_owned(),
+            times: TIMES,
+            owner: None,
+        };
+        let task = tokio::spawn(run(election, sender, tokens.0, tokens.1));
         Self {
             claim,
             shutdown,
