@@ -76,6 +76,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
     });
     let options = DaemonOptions {
         gpu,
+        pod_resources: None,
         addresses: DialPolicy::Any,
         metrics,
     };

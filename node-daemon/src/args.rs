@@ -1,6 +1,6 @@
 //! Command line and environment.
 
-use crate::{AddressPolicy, GpuOptions};
+use crate::{AddressPolicy, GpuOptions, PodResourcesOptions};
 use clap::Parser;
 use infmon_gpu::MonitorOptions;
 use infmon_link::LinkClientOptions;
@@ -44,6 +44,10 @@ pub struct Args {
     /// Do not read GPUs
     #[arg(long, env = "INFMON_NO_GPU")]
     pub no_gpu: bool,
+
+    /// The kubelet's PodResources socket: ask it which pods have which GPUs; it belongs to root
+    #[arg(long, env = "INFMON_POD_RESOURCES_SOCKET")]
+    pub pod_resources_socket: Option<PathBuf>,
 
     /// Scrape also addresses of this machine and link-local ones
     #[arg(long, env = "INFMON_ALLOW_LOCAL_TARGETS")]
@@ -94,6 +98,13 @@ impl Args {
         })
     }
 
+    /// How to ask the kubelet which pods have which GPUs; `None` leaves it alone.
+    #[must_use]
+    pub fn pod_resources(&self) -> Option<PodResourcesOptions> {
+        let socket = self.pod_resources_socket.clone()?;
+        Some(PodResourcesOptions::new(socket, self.pod_name.clone()))
+    }
+
     /// Which addresses may be scraped.
     #[must_use]
     pub const fn addresses(&self) -> AddressPolicy {
@@ -127,6 +138,7 @@ mod tests {
         assert_eq!(args.link().identity.node, "n1");
         assert_eq!(args.addresses(), AddressPolicy::NotLocal);
         assert!(matches!(args.gpu(), GpuOptions::Nvml(_)));
+        assert!(args.pod_resources().is_none());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::gpus::{GpuOptions, Gpus};
 use crate::metrics::DaemonMetrics;
+use crate::pod_resources::{self, Knowledge, PodResourcesOptions};
 use crate::report::assemble;
 use crate::scrape::{AddressPolicy, Scrapers};
 use infmon_runtime::Shutdown;
@@ -26,6 +27,8 @@ const LONGEST_PERIOD: Duration = Duration::from_secs(60);
 pub struct DaemonOptions {
     /// How GPUs are read.
     pub gpu: GpuOptions,
+    /// How the kubelet is asked which pods have which GPUs; `None` leaves it alone.
+    pub pod_resources: Option<PodResourcesOptions>,
     /// Which addresses may be scraped.
     pub addresses: AddressPolicy,
     /// Where it counts.
@@ -41,12 +44,22 @@ pub fn spawn(
     shutdown: &Shutdown,
 ) -> watch::Receiver<Arc<Report>> {
     let (sender, receiver) = watch::channel(Arc::new(Report::default()));
-    shutdown.spawn("sampling", sample(options, plan, sender, shutdown.token()));
+    let owners = options.pod_resources.clone().map(|asking| {
+        let (sender, receiver) = watch::channel(Arc::new(Knowledge::default()));
+        let metrics = options.metrics.clone();
+        shutdown.spawn(
+            "pod resources",
+            pod_resources::follow(asking, sender, metrics, shutdown.token()),
+        );
+        receiver
+    });
+    shutdown.spawn("sampling", sample(options, owners, plan, sender, shutdown.token()));
     receiver
 }
 
 async fn sample(
     options: DaemonOptions,
+    owners: Option<watch::Receiver<Arc<Knowledge>>>,
     mut plan: watch::Receiver<Arc<Plan>>,
     reports: watch::Sender<Arc<Report>>,
     shutdown: CancellationToken,
@@ -88,7 +101,9 @@ async fn sample(
         reported = tokio::time::Instant::now();
         ticks.reset();
         let snapshot = gpus.latest();
-        let report = assemble(Instant::now(), current.revision, &snapshot, scrapers.states());
+        let now = Instant::now();
+        let owners = owners.as_ref().map(|known| known.borrow().report(now));
+        let report = assemble(now, current.revision, &snapshot, owners, scrapers.states());
         options.metrics.reported(snapshot);
         reports.send_replace(Arc::new(report));
     }

@@ -1,6 +1,7 @@
 //! What the daemon tells of itself on `/metrics`. What it measures goes to the operator, not here.
 
 use crate::gpus::{STATE_NAMES, state_name};
+use crate::pod_resources::{Freshness, Knowledge};
 use infmon_gpu::{CallStats, Snapshot};
 use infmon_link::OperatorState;
 use infmon_samples::FailureKind;
@@ -15,7 +16,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Same-node scrapes take milliseconds; the last bounds are deadlines.
@@ -31,6 +32,8 @@ pub struct DaemonMetrics {
     targets: Gauge,
     reports: Counter,
     gpus: Arc<Mutex<Arc<Snapshot>>>,
+    owner_calls: ByResult,
+    owners: Owners,
 }
 
 impl Default for DaemonMetrics {
@@ -41,6 +44,8 @@ impl Default for DaemonMetrics {
             targets: Gauge::default(),
             reports: Counter::default(),
             gpus: Arc::default(),
+            owner_calls: Family::default(),
+            owners: Owners::default(),
         }
     }
 }
@@ -55,6 +60,9 @@ impl DaemonMetrics {
         registry.register("infmon_targets", "Targets of the plan", self.targets.clone());
         registry.register("infmon_reports", "Reports made", self.reports.clone());
         registry.register_collector(Box::new(DriverCollector(Arc::clone(&self.gpus))));
+        let calls = "Calls to the kubelet for the owners of GPUs, by result: ok or failed";
+        registry.register("infmon_pod_resources_calls", calls, self.owner_calls.clone());
+        registry.register_collector(Box::new(OwnersCollector(Arc::clone(&self.owners))));
     }
 
     pub(crate) fn scraped(&self, failure: Option<FailureKind>, took: Duration) {
@@ -70,6 +78,55 @@ impl DaemonMetrics {
     pub(crate) fn reported(&self, snapshot: Arc<Snapshot>) {
         self.reports.inc();
         *self.gpus.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    pub(crate) fn asked_for_owners(&self, answered: bool) {
+        let result = if answered { "ok" } else { "failed" };
+        self.owner_calls.get_or_create_owned(&[("result", result)]).inc();
+    }
+
+    pub(crate) fn learned_owners(&self, known: Arc<Knowledge>) {
+        *self.owners.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+}
+
+/// What is known of the owners of GPUs; `None` while the kubelet is not asked.
+type Owners = Arc<Mutex<Option<Arc<Knowledge>>>>;
+
+/// Whether the kubelet is asked for the owners of GPUs, and how old its answer is.
+#[derive(Debug)]
+struct OwnersCollector(Owners);
+
+impl Collector for OwnersCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = Instant::now();
+        let state = known.as_ref().map_or(Freshness::Off, |known| known.freshness(now));
+        let help = "What is known from the kubelet of the owners of GPUs: 1 for the state it is in";
+        let mut states = encoder.encode_descriptor("infmon_pod_resources_state", help, None, MetricType::Gauge)?;
+        for of in Freshness::ALL {
+            let value = ConstGauge::new(u64::from(of == state));
+            value.encode(states.encode_family(&[("state", of.as_str())])?)?;
+        }
+        let Some((known, age)) = known.and_then(|known| known.age(now).map(|age| (known, age))) else {
+            return Ok(());
+        };
+        let help = "Age of the kubelet's last list of GPU owners";
+        let seconds = ConstGauge::new(age.as_secs_f64());
+        seconds.encode(encoder.encode_descriptor(
+            "infmon_pod_resources_age_seconds",
+            help,
+            None,
+            MetricType::Gauge,
+        )?)?;
+        let help = "Containers that have GPUs in the kubelet's last list";
+        let containers = ConstGauge::new(known.owners() as u64);
+        containers.encode(encoder.encode_descriptor(
+            "infmon_pod_resources_containers",
+            help,
+            None,
+            MetricType::Gauge,
+        )?)
     }
 }
 
@@ -147,8 +204,18 @@ mod tests {
             }],
             ..Snapshot::default()
         }));
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let encoded = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        assert!(encoded().contains("infmon_pod_resources_state{state=\"Off\"} 1"));
+        assert!(!encoded().contains("infmon_pod_resources_age_seconds "));
+        metrics.asked_for_owners(true);
+        let mut known = Knowledge::default();
+        known.succeeded(Instant::now(), Vec::new());
+        metrics.learned_owners(Arc::new(known));
+        let text = encoded();
         let lines = [
             "infmon_scrapes_total{result=\"ok\"} 1",
             "infmon_scrapes_total{result=\"Timeout\"} 1",
@@ -160,6 +227,10 @@ mod tests {
             "infmon_gpu_driver_calls_total{class=\"memory\"} 3",
             "infmon_gpu_driver_call_seconds_total{class=\"memory\"} 0.0015",
             "infmon_operator_connected{operator=\"10.0.0.1:9443\"} 1",
+            "infmon_pod_resources_state{state=\"Off\"} 0",
+            "infmon_pod_resources_state{state=\"Fresh\"} 1",
+            "infmon_pod_resources_containers 0",
+            "infmon_pod_resources_calls_total{result=\"ok\"} 1",
         ];
         for line in lines {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

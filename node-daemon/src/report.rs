@@ -3,7 +3,7 @@
 use crate::scrape::TargetState;
 use infmon_engines::{EngineSample, Histogram};
 use infmon_gpu::Snapshot;
-use infmon_samples::{Failure, FailureKind, GpuReport, Observation, Report, TargetId, TargetReport};
+use infmon_samples::{Failure, FailureKind, GpuOwners, GpuReport, Observation, Report, TargetId, TargetReport};
 use std::time::{Duration, Instant};
 
 /// What samples may take in one report, by a rough count. The link refuses messages above 4 MiB, and a refused report would silence
@@ -15,6 +15,7 @@ pub(crate) fn assemble<'a>(
     now: Instant,
     plan_revision: u64,
     snapshot: &Snapshot,
+    owners: Option<GpuOwners>,
     targets: impl Iterator<Item = (&'a TargetId, TargetState)>,
 ) -> Report {
     let mut report = Report {
@@ -23,6 +24,7 @@ pub(crate) fn assemble<'a>(
             driver: snapshot.driver.clone(),
             age: snapshot.taken.map(|taken| now.saturating_duration_since(taken)),
             samples: snapshot.samples.clone(),
+            owners,
         },
         targets: targets.map(|(id, state)| target(now, id, &state)).collect(),
     };

@@ -54,6 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (plan_sender, plan) = watch::channel(Arc::new(Plan::default()));
     let options = DaemonOptions {
         gpu: args.gpu(),
+        pod_resources: args.pod_resources(),
         addresses: args.addresses(),
         metrics,
     };

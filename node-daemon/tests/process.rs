@@ -4,6 +4,7 @@
 
 mod harness;
 
+use harness::kubelet::{Answer, Kubelet, gpu, plain, socket_in};
 use harness::{LOCAL, PERIOD, eventually, plan, target};
 use infmon_gpu::DriverState;
 use infmon_link::{AuthError, Authenticated, LinkServer, LinkServerOptions, NodeSessions};
@@ -107,6 +108,23 @@ struct Daemon {
 
 impl Daemon {
     fn start(operator: SocketAddr, ca: &str, more: &[&str]) -> Self {
+        Self::start_as(
+            env!("CARGO_BIN_EXE_infmon-node-daemon").as_ref(),
+            operator,
+            ca,
+            more,
+            |_| {},
+        )
+    }
+
+    /// `change` has the last word about the process.
+    fn start_as(
+        program: &Path,
+        operator: SocketAddr,
+        ca: &str,
+        more: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
         std::fs::write(file("ca.crt"), ca).unwrap();
@@ -114,7 +132,8 @@ impl Daemon {
         let log = std::fs::File::create(file("log")).unwrap();
         // Taken and given back: the daemon cannot tell its port before it is asked for metrics.
         let admin = std::net::TcpListener::bind(LOCAL).unwrap().local_addr().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_infmon-node-daemon"))
+        let mut command = Command::new(program);
+        command
             .arg("--node-name=node-1")
             .arg("--pod-name=daemon-x")
             .arg(format!("--operator={operator}"))
@@ -124,9 +143,9 @@ impl Daemon {
             .arg(format!("--admin-listen={admin}"))
             .args(more)
             .env_remove("RUST_LOG")
-            .stderr(Stdio::from(log))
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::from(log));
+        change(&mut command);
+        let child = command.spawn().unwrap();
         Self {
             child,
             log: folder,
@@ -285,6 +304,82 @@ async fn ends_in_time_although_the_driver_hangs() {
         daemon.ends_in_time().await;
         assert!(daemon.log().contains("a driver call hangs"), "{}", daemon.log());
     }
+}
+
+#[tokio::test]
+async fn asks_the_kubelet_and_says_whether_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = socket_in(folder.path());
+    let operator = Operator::start(plan(1, Vec::new())).await;
+    let option = format!("--pod-resources-socket={}", socket.display());
+    let mut daemon = Daemon::start(operator.address, &operator.ca, &["--no-gpu", &option]);
+    daemon.logged("there is no socket").await;
+    let metrics = daemon.get("/metrics").await.unwrap();
+    assert!(
+        metrics.contains("infmon_pod_resources_state{state=\"Unknown\"} 1"),
+        "{metrics}"
+    );
+
+    let _kubelet = Kubelet::start(
+        &socket,
+        Answer::Pods(vec![plain("daemon-x"), gpu("prod", "vllm-0", "GPU-1")]),
+    );
+    let owner = operator
+        .report("an owner", |report| {
+            report.gpus.owners.as_ref()?.owners.first().cloned()
+        })
+        .await;
+    assert_eq!(
+        (owner.pod.as_str(), owner.devices),
+        ("vllm-0", vec!["GPU-1".to_owned()])
+    );
+    let log = daemon.logged("the kubelet tells which pods have which GPUs").await;
+    assert_eq!(log.matches("does not tell which pods").count(), 1, "told once: {log}");
+    let metrics = daemon.get("/metrics").await.unwrap();
+    for line in [
+        "infmon_pod_resources_state{state=\"Fresh\"} 1",
+        "infmon_pod_resources_containers 1",
+        "infmon_pod_resources_calls_total{result=\"ok\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    daemon.ends_in_time().await;
+}
+
+/// The kubelet's folder has mode 0750 and belongs to root, as on a node; the daemon is the user that images run as.
+#[tokio::test]
+async fn without_the_right_to_connect_it_says_what_it_takes() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let kubelets = folder.path().join("pod-resources");
+    std::fs::create_dir(&kubelets).unwrap();
+    let _kubelet = Kubelet::start(&socket_in(&kubelets), Answer::Pods(vec![plain("daemon-x")]));
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let is_root = std::fs::metadata(&kubelets).unwrap().uid() == 0;
+    // Who is not root has no right to a folder without any; root is kept out by nothing but being somebody else.
+    mode(&kubelets, if is_root { 0o750 } else { 0 });
+    mode(folder.path(), 0o755);
+    let program = folder.path().join("daemon");
+    std::fs::copy(env!("CARGO_BIN_EXE_infmon-node-daemon"), &program).unwrap();
+    let option = format!("--pod-resources-socket={}", socket_in(&kubelets).display());
+    let mut daemon = Daemon::start_as(
+        &program,
+        nobody(),
+        "no certificate",
+        &["--no-gpu", &option],
+        |command| {
+            if is_root {
+                command.uid(65532).gid(65532);
+            }
+        },
+    );
+    daemon.logged("no permission to connect to").await;
+    let log = daemon.logged("must run as uid 0").await;
+    assert!(log.contains("pod-resources/kubelet.sock"), "{log}");
+    daemon.ends_in_time().await;
+    mode(&kubelets, 0o750);
 }
 
 #[tokio::test]

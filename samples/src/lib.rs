@@ -7,4 +7,7 @@ mod plan;
 mod report;
 
 pub use plan::{Plan, Scheme, Target, TargetId};
-pub use report::{Failure, FailureKind, GpuReport, NodeIdentity, Observation, Recognition, Report, TargetReport};
+pub use report::{
+    Failure, FailureKind, GPU_OWNERS_STALE_AFTER, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, NodeIdentity,
+    Observation, Recognition, Report, TargetReport,
+};

@@ -37,6 +37,47 @@ pub struct GpuReport {
     pub age: Option<Duration>,
     /// One per GPU.
     pub samples: Vec<GpuSample>,
+    /// Which pods have which GPUs; `None` when the daemon does not ask the kubelet.
+    pub owners: Option<GpuOwners>,
+}
+
+/// A list of owners older than this is not used any more. The daemon asks every 10 s, so that several answers in a row were missed.
+pub const GPU_OWNERS_STALE_AFTER: Duration = Duration::from_secs(60);
+
+/// Which pods of a node have which GPUs, as its kubelet says (PodResources). A call that failed leaves the last list as it is, to grow
+/// old: nobody may take "not known" for "nobody has one".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuOwners {
+    /// Age of the list when the report was made; `None` before the first.
+    pub age: Option<Duration>,
+    /// Every container of the node that has GPUs; complete when there is an age.
+    pub owners: Vec<GpuOwner>,
+    /// Why the newest call failed; `None` when it succeeded or none was made yet.
+    pub failure: Option<GpuOwnersFailure>,
+}
+
+/// A container that has GPUs. There is no uid in what the kubelet says, so a pod is known by its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuOwner {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+    /// What it asked for, for example `nvidia.com/gpu`, or the DRA driver.
+    pub resource: String,
+    /// Device ids, for example `GPU-<uuid>`, `GPU-<uuid>::3` (a time-slicing replica) or `MIG-<uuid>`.
+    pub devices: Vec<String>,
+}
+
+/// A call to the kubelet that gave no list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuOwnersFailure {
+    /// One line for people: what happened, where, what to do next.
+    pub message: String,
+    /// For how long calls have been failing.
+    pub since: Duration,
 }
 
 /// What is known of one target.

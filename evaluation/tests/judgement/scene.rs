@@ -316,6 +316,7 @@ impl Scene {
                     age: (!samples.is_empty() && driver == ready).then_some(Duration::from_millis(200)),
                     driver,
                     samples,
+                    owners: None,
                 },
                 targets: self.targets(&node),
             };

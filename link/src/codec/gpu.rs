@@ -1,6 +1,7 @@
 //! GPUs of a node.
 
 use super::microseconds;
+use super::owners::{decode_owners, encode_owners};
 use crate::wire;
 use infmon_gpu::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
 use infmon_samples::GpuReport;
@@ -17,11 +18,17 @@ const PROBLEMS: [DriverProblem; 6] = [
 ];
 
 pub(super) fn encode_gpus(gpus: &GpuReport) -> wire::GpuReport {
-    let GpuReport { driver, age, samples } = gpus;
+    let GpuReport {
+        driver,
+        age,
+        samples,
+        owners,
+    } = gpus;
     wire::GpuReport {
         driver: Some(encode_driver(driver)),
         age_microseconds: age.map(microseconds),
         samples: samples.iter().map(encode_sample).collect(),
+        owners: owners.as_ref().map(encode_owners),
     }
 }
 
@@ -30,6 +37,7 @@ pub(super) fn decode_gpus(gpus: wire::GpuReport) -> GpuReport {
         driver: decode_driver(gpus.driver.unwrap_or_default()),
         age: gpus.age_microseconds.map(Duration::from_micros),
         samples: gpus.samples.into_iter().map(decode_sample).collect(),
+        owners: gpus.owners.map(decode_owners),
     }
 }
 

@@ -6,6 +6,7 @@
 mod engine;
 mod gpu;
 mod histogram;
+mod owners;
 mod plan;
 mod report;
 #[cfg(test)]

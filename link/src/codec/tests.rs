@@ -4,7 +4,8 @@ use super::*;
 use infmon_engines::{Engine, EngineSample, Histogram, Latency};
 use infmon_gpu::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
 use infmon_samples::{
-    Failure, FailureKind, GpuReport, Observation, Plan, Recognition, Report, Scheme, Target, TargetId, TargetReport,
+    Failure, FailureKind, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, Observation, Plan, Recognition, Report,
+    Scheme, Target, TargetId, TargetReport,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -134,6 +135,23 @@ pub(crate) fn full_report() -> Report {
                     ..GpuSample::default()
                 },
             ],
+            owners: Some(GpuOwners {
+                age: Some(Duration::from_micros(9_000_001)),
+                owners: vec![
+                    GpuOwner {
+                        namespace: "prod".to_owned(),
+                        pod: "vllm-0".to_owned(),
+                        container: "server".to_owned(),
+                        resource: "nvidia.com/gpu".to_owned(),
+                        devices: vec!["GPU-1".to_owned(), "GPU-2::3".to_owned()],
+                    },
+                    GpuOwner::default(),
+                ],
+                failure: Some(GpuOwnersFailure {
+                    message: "List did not end within 2000 ms".to_owned(),
+                    since: Duration::from_micros(12_000_001),
+                }),
+            }),
         },
         targets: [good, bare].into_iter().chain(FailureKind::ALL.map(failed)).collect(),
     }
@@ -144,6 +162,31 @@ fn a_full_report_comes_back_as_it_was() {
     let report = full_report();
     assert_eq!(report_trip(&report), report);
     assert_eq!(report_trip(&Report::default()), Report::default());
+}
+
+#[test]
+fn owners_that_are_not_known_are_not_an_empty_list() {
+    let unknown = [
+        None,
+        Some(GpuOwners::default()),
+        Some(GpuOwners {
+            age: Some(Duration::ZERO),
+            ..GpuOwners::default()
+        }),
+    ];
+    for owners in unknown {
+        let report = Report {
+            gpus: GpuReport {
+                owners,
+                ..GpuReport::default()
+            },
+            ..Report::default()
+        };
+        assert_eq!(report_trip(&report), report);
+    }
+    // A daemon from before the field.
+    let (report, _) = decode_report(wire::Report::default()).unwrap();
+    assert_eq!(report.gpus.owners, None);
 }
 
 #[test]

@@ -124,15 +124,16 @@ impl<S: NodeSessions> Session<S> {
 
 /// Makes everything in a report older by the time it spent on its way.
 fn add_delay(report: &mut Report, delay: Duration) {
-    let ages = report
-        .gpus
-        .age
-        .iter_mut()
-        .chain(report.targets.iter_mut().flat_map(|target| {
-            let last = target.last.as_mut().map(|last| &mut last.age);
-            last.into_iter()
-                .chain(target.failure.as_mut().map(|failure| &mut failure.since))
-        }));
+    let owners = report.gpus.owners.iter_mut().flat_map(|owners| {
+        let failure = owners.failure.as_mut().map(|failure| &mut failure.since);
+        owners.age.iter_mut().chain(failure)
+    });
+    let targets = report.targets.iter_mut().flat_map(|target| {
+        let last = target.last.as_mut().map(|last| &mut last.age);
+        last.into_iter()
+            .chain(target.failure.as_mut().map(|failure| &mut failure.since))
+    });
+    let ages = report.gpus.age.iter_mut().chain(owners).chain(targets);
     for age in ages {
         *age = age.saturating_add(delay);
     }
@@ -165,5 +166,31 @@ impl Rate {
         }
         self.messages = self.messages.saturating_add(1);
         self.messages <= self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::tests::full_report;
+
+    #[test]
+    fn every_age_of_a_report_grows_by_its_time_on_the_way() {
+        let made = full_report();
+        let mut arrived = made.clone();
+        let delay = Duration::from_secs(3);
+        add_delay(&mut arrived, delay);
+        let ages = |report: &Report| {
+            let owners = report.gpus.owners.clone().unwrap();
+            let first = &report.targets[0];
+            [
+                report.gpus.age.unwrap(),
+                owners.age.unwrap(),
+                owners.failure.unwrap().since,
+                first.last.as_ref().unwrap().age,
+                report.targets[2].failure.as_ref().unwrap().since,
+            ]
+        };
+        assert_eq!(ages(&arrived), ages(&made).map(|age| age + delay));
     }
 }

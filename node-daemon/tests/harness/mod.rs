@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
-use infmon_node_daemon::{AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions, spawn};
+pub mod kubelet;
+
+use infmon_node_daemon::{AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions, PodResourcesOptions, spawn};
 use infmon_runtime::Shutdown;
 use infmon_samples::{Plan, Report, Scheme, Target, TargetId, TargetReport};
 use std::net::SocketAddr;
@@ -48,10 +50,25 @@ impl Core {
     }
 
     pub fn start_with(gpu: GpuOptions, addresses: AddressPolicy, targets: Vec<Target>) -> Self {
+        Self::start_core(gpu, None, addresses, targets)
+    }
+
+    /// A core that asks a kubelet.
+    pub fn start_asking(pod_resources: PodResourcesOptions) -> Self {
+        Self::start_core(GpuOptions::Off, Some(pod_resources), AddressPolicy::Any, Vec::new())
+    }
+
+    fn start_core(
+        gpu: GpuOptions,
+        pod_resources: Option<PodResourcesOptions>,
+        addresses: AddressPolicy,
+        targets: Vec<Target>,
+    ) -> Self {
         let (sender, receiver) = watch::channel(Arc::new(plan(1, targets)));
         let shutdown = Shutdown::new();
         let options = DaemonOptions {
             gpu,
+            pod_resources,
             addresses,
             metrics: DaemonMetrics::default(),
         };
