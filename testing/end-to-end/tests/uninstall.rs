@@ -46,13 +46,14 @@ fn uninstall_leaves_a_clean_cluster() -> anyhow::Result<()> {
     ensure!(status.success(), "the operator ended with {status}");
     took("uninstall -> the operator has ended", begun);
 
-    // What the operator made belongs to its Deployment and goes with it; only its Lease stays, as that of every operator does.
+    // What the operator made belongs to its Deployment and goes with it.
     let system = |kind: &str| format!("/{kind}/namespaces/{NAMESPACE}");
     for path in [
         format!("{}/daemonsets", system("apis/apps/v1")),
         format!("{}/secrets", system("api/v1")),
         format!("{}/pods", system("api/v1")),
         format!("{}/configmaps", system("api/v1")),
+        format!("{}/leases", system("apis/coordination.k8s.io/v1")),
     ] {
         eventually("what the operator made is gone", Duration::from_secs(20), || {
             let left: Vec<String> = api
