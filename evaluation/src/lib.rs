@@ -17,10 +17,12 @@ mod totals;
 mod url;
 mod words;
 
-pub use evaluate::{Finding, GpuVerdict, Input, Memory, Outcome, Verdict, evaluate};
+pub use evaluate::{Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Verdict, evaluate};
 pub use hold::Hold;
 pub use moment::Moment;
-pub use observations::{NodeObservation, Observations, TargetObservation, ThrottleHistory};
+pub use observations::{
+    NodeObservation, Observations, OwnersList, OwnersObservation, TargetObservation, ThrottleHistory,
+};
 pub use plan::{PlanRevisions, assign_urls, plan};
 pub use resolve::{AddressPolicy, Place, Resolution, ResolvedEndpoint, resolve};
 pub use totals::{EndpointState, Totals, endpoint_state};

@@ -2,7 +2,9 @@
 
 use crate::{Moment, Place};
 use infmon_gpu::{CauseDuty, DriverState, GpuSample, ThrottleCounter, ThrottleWindow};
-use infmon_samples::{Failure, NodeIdentity, Observation, Report, TargetId};
+use infmon_samples::{
+    Failure, GPU_OWNERS_STALE_AFTER, GpuOwner, GpuOwners, NodeIdentity, Observation, Report, TargetId,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -109,6 +111,55 @@ impl ThrottleHistory {
     }
 }
 
+/// A kubelet's list of the owners of GPUs. It is complete: who is not in it has no GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnersList {
+    /// Who has which GPUs.
+    pub owners: Vec<GpuOwner>,
+    /// When it came, and how old it was then: a list from before the start of our time is as good as any.
+    came: (Moment, Duration),
+}
+
+impl OwnersList {
+    /// Time since the kubelet was asked.
+    #[must_use]
+    pub fn age(&self, now: Moment) -> Duration {
+        let (came, age) = self.came;
+        age.saturating_add(now.since(came))
+    }
+}
+
+/// What the kubelet of a node says of the owners of its GPUs.
+#[derive(Clone, Debug, Default)]
+pub struct OwnersObservation {
+    /// The last list; `None` before the first.
+    pub list: Option<OwnersList>,
+    /// Why the newest call failed, and since when calls have been failing.
+    pub failure: Option<(Moment, String)>,
+}
+
+impl OwnersObservation {
+    fn apply(&mut self, owners: GpuOwners, now: Moment) {
+        // A daemon that restarted has no list for a moment; the one from before goes on to grow old.
+        if let Some(age) = owners.age {
+            self.list = Some(OwnersList {
+                owners: owners.owners,
+                came: (now, age),
+            });
+        }
+        let failure = owners.failure;
+        self.failure = failure.map(|failure| (now.before(failure.since), failure.message));
+    }
+
+    /// The list, while it is young enough to be used.
+    #[must_use]
+    pub fn fresh(&self, now: Moment) -> Option<&OwnersList> {
+        self.list
+            .as_ref()
+            .filter(|list| list.age(now) <= GPU_OWNERS_STALE_AFTER)
+    }
+}
+
 /// What is known of one node.
 #[derive(Debug, Default)]
 pub struct NodeObservation {
@@ -124,6 +175,8 @@ pub struct NodeObservation {
     pub gpus: Vec<GpuSample>,
     /// When the GPUs were sampled.
     pub gpus_taken: Option<Moment>,
+    /// Owners of the GPUs; `None` where the daemon does not ask the kubelet.
+    pub owners: Option<OwnersObservation>,
     /// Lost clocks over time, by GPU uuid.
     pub throttle: BTreeMap<String, ThrottleHistory>,
     /// Servers.
@@ -156,6 +209,10 @@ impl Observations {
         let Some(node) = self.nodes.get_mut(node) else { return };
         node.reported = Some(now);
         node.driver = report.gpus.driver;
+        match report.gpus.owners {
+            Some(owners) => node.owners.get_or_insert_default().apply(owners, now),
+            None => node.owners = None,
+        }
         if let Some(age) = report.gpus.age {
             if let Some(taken) = now.checked_before(age)
                 && node.gpus_taken.is_none_or(|known| taken > known)

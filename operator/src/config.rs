@@ -74,6 +74,8 @@ pub struct NodeProfile {
     pub tolerations: Vec<Toleration>,
     /// How the GPUs are reached.
     pub gpu_access: GpuAccess,
+    /// Whether the daemon asks the kubelet which pods have which GPUs, for which it must run as root.
+    pub pod_resources: bool,
     /// Priority class of the daemon; empty is none.
     pub priority_class_name: String,
 }
@@ -191,12 +193,21 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_asks_the_kubelet_only_where_it_says_so() {
+        let text = format!("{MINIMAL}nodeProfiles: [{{name: a}}, {{name: b, podResources: true}}]\n");
+        let profiles = parse(&text).expect("valid").node_profiles;
+        let asking: Vec<bool> = profiles.iter().map(|profile| profile.pod_resources).collect();
+        assert_eq!(asking, [false, true]);
+    }
+
+    #[test]
     fn faults_are_errors() {
         for fault in [
             "unknownField: 1\n",
             "nodeProfiles: [{name: A}]\n",
             "nodeProfiles: [{name: a}, {name: a}]\n",
             "nodeProfiles: [{nodeSelector: {}}]\n",
+            "nodeProfiles: [{name: a, podResources: /run}]\n",
         ] {
             assert!(parse(&format!("{MINIMAL}{fault}")).is_err(), "{fault}");
         }

@@ -108,6 +108,7 @@ app.kubernetes.io/component: node-daemon
     runtimeClass: {{ $access.runtimeClass | default "" | quote }}
     driverRoot: {{ $access.driverRoot | default "" | quote }}
     visibleDevices: {{ $access.visibleDevices | default "all" | quote }}
+  podResources: {{ .podResources | default false }}
   priorityClassName: {{ .priorityClassName | default "" | quote }}
 {{- end }}
 {{- end }}

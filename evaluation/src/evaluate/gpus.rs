@@ -1,6 +1,7 @@
 //! Throttled: which GPUs serve the monitor, and do they lose clocks.
 
-use super::{Finding, Input, Outcome, anchor};
+use super::ownership::Ownership;
+use super::{Attribution, Finding, Input, Outcome, anchor};
 use crate::words::{clause, clause_or, count};
 use crate::{Place, ResolvedEndpoint};
 use infmon_crds::v1alpha1::{ConditionType, reason};
@@ -23,8 +24,8 @@ pub struct GpuVerdict {
     pub throttled: Option<(ThrottleCause, f64, Duration)>,
     /// Pods of the monitor that the GPU serves.
     pub pods: Vec<String>,
-    /// The pods were told by device id; otherwise they merely run on the same node.
-    pub by_device: bool,
+    /// How that is known.
+    pub attribution: Attribution,
 }
 
 impl GpuVerdict {
@@ -48,10 +49,9 @@ impl GpuVerdict {
         } else {
             String::new()
         };
-        if self.by_device {
-            format!("It serves pod {names}{more}.")
-        } else {
-            format!("On that node: pod {names}{more} (the cluster does not tell which pod has which GPU).")
+        match &self.attribution {
+            Attribution::Device => format!("It serves pod {names}{more}."),
+            Attribution::Node { why } => format!("On that node: pod {names}{more} ({why})."),
         }
     }
 }
@@ -64,8 +64,12 @@ pub(super) struct Serving {
     pub(super) judged: usize,
     /// Age of the oldest sample used.
     pub(super) age: Option<Duration>,
+    /// Age of the oldest list of owners used.
+    pub(super) list_age: Option<Duration>,
     /// Why a node gave no GPU data: node, words.
     pub(super) problems: Vec<(String, String)>,
+    /// Nodes whose kubelet has given no GPU to the endpoints.
+    without: Vec<String>,
     /// A node has not told yet whether it has GPUs.
     awaited: bool,
 }
@@ -82,7 +86,9 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
         verdicts: Vec::new(),
         judged: 0,
         age: None,
+        list_age: None,
         problems: Vec::new(),
+        without: Vec::new(),
         awaited: nodes.is_empty(),
     };
     for (name, endpoints) in nodes {
@@ -90,7 +96,15 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
         let taken = node
             .and_then(|node| node.gpus_taken)
             .filter(|taken| input.now.since(*taken) <= stale_after);
-        let (Some(node), Some(taken)) = (node, taken) else {
+        let ownership = node.map(|node| Ownership::of(input.namespace, &endpoints, node, input.now));
+        let list = node.and_then(|node| node.owners.as_ref()?.fresh(input.now));
+        serving.list_age = serving.list_age.max(list.map(|list| list.age(input.now)));
+        serving.age = serving.age.max(taken.map(|taken| input.now.since(taken)));
+        if let Some(Ownership::Nothing) = ownership {
+            serving.without.push(name.to_owned());
+            continue;
+        }
+        let (Some(node), Some(ownership), Some(_)) = (node, ownership, taken) else {
             let words = match node {
                 Some(node) if node.connected => driver_problem(&node.driver),
                 _ => "no node daemon connected".into(),
@@ -99,20 +113,13 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
             serving.awaited |= node.is_none_or(|node| node.reported.is_none() || node.driver == DriverState::Starting);
             continue;
         };
-        serving.age = serving.age.max(Some(input.now.since(taken)));
         if node.gpus.is_empty() {
             serving.problems.push((name.to_owned(), driver_problem(&node.driver)));
+        } else if let Some(words) = ownership.unread(node) {
+            serving.problems.push((name.to_owned(), words));
         }
-        let told = endpoints
-            .iter()
-            .flat_map(|endpoint| &endpoint.devices)
-            .any(|device| device.starts_with("GPU-") || node.gpus.iter().any(|gpu| names_gpu(device, &gpu.uuid)));
         for sample in &node.gpus {
-            let pods: Vec<String> = endpoints
-                .iter()
-                .filter(|endpoint| !told || endpoint.devices.iter().any(|device| names_gpu(device, &sample.uuid)))
-                .map(|endpoint| endpoint.name.clone())
-                .collect();
+            let (pods, attribution) = ownership.served_by(&sample.uuid);
             if pods.is_empty() {
                 continue;
             }
@@ -129,7 +136,7 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
                 sample: sample.clone(),
                 throttled: lost(input, sample, &duties, window),
                 pods,
-                by_device: told,
+                attribution,
             });
         }
     }
@@ -188,11 +195,6 @@ fn is_loopback(address: &str) -> bool {
         || address
             .parse::<std::net::SocketAddr>()
             .is_ok_and(|address| address.ip().to_canonical().is_loopback())
-}
-
-/// Whether a device id of the kubelet names the GPU: `GPU-<uuid>` or a time-slicing replica of it, `GPU-<uuid>::3`.
-fn names_gpu(device: &str, uuid: &str) -> bool {
-    !uuid.is_empty() && device.split("::").next() == Some(uuid)
 }
 
 fn driver_problem(driver: &DriverState) -> String {
@@ -255,7 +257,10 @@ pub(super) fn throttled(input: &Input<'_>, serving: &Serving, settling: bool) ->
     }
     let message = match serving.verdicts.first() {
         Some(gpu) => format!("The driver does not count lost clocks of {}.", gpu.label()),
-        None if unseen.is_empty() => "No GPU is seen where the endpoints run.".to_owned(),
+        None if unseen.is_empty() => match serving.without.first() {
+            Some(node) => format!("No GPU serves this monitor: the kubelet of node {node} has given none to its pods."),
+            None => "No GPU is seen where the endpoints run.".to_owned(),
+        },
         None => unseen.trim_start().to_owned(),
     };
     finding(

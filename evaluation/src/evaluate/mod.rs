@@ -5,20 +5,25 @@ mod damped;
 mod gpus;
 mod load;
 mod memory_risk;
+mod ownership;
 mod queue;
 
 use crate::words::{anchor, seconds, some_have};
 use crate::{EndpointState, Hold, Moment, Observations, Resolution, Totals};
 use damped::{CLEAR_AFTER, CLEAR_AFTER_SLOW, Damped};
 use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorSpec, InferenceMonitorStatus, Load, OomRisk, reason};
+use infmon_samples::GPU_OWNERS_STALE_AFTER;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use gpus::GpuVerdict;
+pub use ownership::Attribution;
 
 /// Everything a judgement is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
+    /// Namespace of the monitor and of its pods.
+    pub namespace: &'a str,
     /// What the user declared.
     pub spec: &'a InferenceMonitorSpec,
     /// The endpoints found.
@@ -211,6 +216,8 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         .chain([
             (totals.fresh > 0).then(|| now.before(totals.age).after(stale_after + STALE_SLACK)),
             gpus.age.map(|age| now.before(age).after(stale_after + STALE_SLACK)),
+            gpus.list_age
+                .map(|age| now.after(GPU_OWNERS_STALE_AFTER.saturating_sub(age) + STALE_SLACK)),
             Some(settles),
             Some(inherits),
         ])

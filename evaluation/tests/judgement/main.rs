@@ -5,6 +5,7 @@ mod availability;
 mod gpus;
 mod memory_risk;
 mod metric;
+mod ownership;
 mod plan;
 mod properties;
 mod queue;

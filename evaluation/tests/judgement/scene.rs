@@ -8,14 +8,16 @@ use infmon_evaluation::{
 };
 use infmon_gpu::{DriverState, GpuSample, ThrottleCause, ThrottleCounter};
 use infmon_samples::{
-    Failure, FailureKind, GpuReport, NodeIdentity, Observation, Recognition, Report, Scheme, Target, TargetId,
-    TargetReport,
+    Failure, FailureKind, GpuOwners, GpuReport, NodeIdentity, Observation, Recognition, Report, Scheme, Target,
+    TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The scene starts here: long after the process, so that settling is over unless a test asks for it.
 pub(crate) const START: u64 = 1000;
+/// Namespace of the monitor and its pods.
+pub(crate) const NAMESPACE: &str = "prod";
 
 pub(crate) fn spec() -> InferenceMonitorSpec {
     InferenceMonitorSpec {
@@ -208,6 +210,8 @@ pub(crate) struct Scene {
     pub(crate) gpus: Vec<Gpu>,
     pub(crate) problems: Vec<String>,
     pub(crate) drivers: BTreeMap<String, DriverState>,
+    /// What the kubelets of nodes say, where they are asked.
+    pub(crate) owners: BTreeMap<String, GpuOwners>,
     pub(crate) silent: BTreeSet<String>,
     pub(crate) watched_since: Moment,
     pub(crate) memory: Memory,
@@ -224,6 +228,7 @@ pub(crate) fn scene(servers: impl IntoIterator<Item = Server>) -> Scene {
         gpus: Vec::new(),
         problems: Vec::new(),
         drivers: BTreeMap::new(),
+        owners: BTreeMap::new(),
         silent: BTreeSet::new(),
         watched_since: Moment::default(),
         memory: Memory::default(),
@@ -248,6 +253,12 @@ impl Scene {
 
     pub(crate) fn driver(mut self, node: &str, state: DriverState) -> Self {
         self.drivers.insert(node.into(), state);
+        self
+    }
+
+    /// The kubelet of this node says so.
+    pub(crate) fn kubelet(mut self, node: &str, says: GpuOwners) -> Self {
+        self.owners.insert(node.into(), says);
         self
     }
 
@@ -316,7 +327,7 @@ impl Scene {
                     age: (!samples.is_empty() && driver == ready).then_some(Duration::from_millis(200)),
                     driver,
                     samples,
-                    owners: None,
+                    owners: self.owners.get(&node).cloned(),
                 },
                 targets: self.targets(&node),
             };
@@ -352,6 +363,7 @@ impl Scene {
             problems: self.problems.clone(),
         };
         let input = Input {
+            namespace: NAMESPACE,
             spec: &self.spec,
             resolution: &self.resolution,
             observations: &self.observations,

@@ -23,6 +23,11 @@ const ADMIN_PORT: i32 = 8080;
 const CREDENTIALS: &str = "/var/run/secrets/inference-monitor";
 /// Where a driver root of the host is mounted; the daemon looks below it for the library.
 const DRIVER_ROOT: &str = "/run/nvidia/driver";
+/// The kubelet's folder with its PodResources socket, on the node and in the container. The folder is mounted, not the socket: a
+/// kubelet that restarts makes a new one.
+const POD_RESOURCES: &str = "/var/lib/kubelet/pod-resources";
+/// User and group of the image.
+const UNPRIVILEGED: i64 = 65532;
 
 /// Name of the DaemonSet of a profile.
 #[must_use]
@@ -45,7 +50,6 @@ pub fn daemon_set(config: &Config, profile: &NodeProfile, namespace: &str, owner
     );
     labels.insert("app.kubernetes.io/part-of".into(), "inference-monitor".into());
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let driver_root = some(&profile.gpu_access.driver_root);
     DaemonSet {
         metadata: ObjectMeta {
             name: Some(name_of(&profile.name)),
@@ -85,18 +89,9 @@ pub fn daemon_set(config: &Config, profile: &NodeProfile, namespace: &str, owner
                         .then(|| config.node_daemon.image_pull_secrets.clone()),
                     // The daemon ends within 2 s; a driver call that hangs must not hold the node's drain.
                     termination_grace_period_seconds: Some(10),
-                    security_context: Some(PodSecurityContext {
-                        run_as_non_root: Some(true),
-                        run_as_user: Some(65532),
-                        run_as_group: Some(65532),
-                        seccomp_profile: Some(SeccompProfile {
-                            type_: "RuntimeDefault".into(),
-                            localhost_profile: None,
-                        }),
-                        ..PodSecurityContext::default()
-                    }),
-                    containers: vec![container(config, profile, namespace, driver_root.is_some())],
-                    volumes: Some(volumes(config, driver_root)),
+                    security_context: Some(pod_security(profile)),
+                    containers: vec![container(config, profile, namespace)],
+                    volumes: Some(volumes(config, profile)),
                     ..PodSpec::default()
                 }),
             },
@@ -106,23 +101,39 @@ pub fn daemon_set(config: &Config, profile: &NodeProfile, namespace: &str, owner
     }
 }
 
-fn container(config: &Config, profile: &NodeProfile, namespace: &str, driver_root: bool) -> Container {
+fn pod_security(profile: &NodeProfile) -> PodSecurityContext {
+    // The kubelet's folder is open to root alone: root of the container is that user, without any capability.
+    let as_root = profile.pod_resources;
+    PodSecurityContext {
+        run_as_non_root: Some(!as_root),
+        run_as_user: Some(if as_root { 0 } else { UNPRIVILEGED }),
+        run_as_group: Some(UNPRIVILEGED),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Container {
     let link = format!("{}.{namespace}.svc", config.link_service);
-    let mut mounts = vec![VolumeMount {
-        name: "credentials".into(),
-        mount_path: CREDENTIALS.into(),
+    let mount = |name: &str, path: &str| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
         read_only: Some(true),
         ..VolumeMount::default()
-    }];
-    if driver_root {
+    };
+    let mut mounts = vec![mount("credentials", CREDENTIALS)];
+    if !profile.gpu_access.driver_root.is_empty() {
         mounts.push(VolumeMount {
-            name: "driver".into(),
-            mount_path: DRIVER_ROOT.into(),
-            read_only: Some(true),
             // The driver container remounts it when it restarts; without propagation the old mount would stay.
             mount_propagation: Some("HostToContainer".into()),
-            ..VolumeMount::default()
+            ..mount("driver", DRIVER_ROOT)
         });
+    }
+    if profile.pod_resources {
+        mounts.push(mount("pod-resources", POD_RESOURCES));
     }
     let probe = |path: &str, period| Probe {
         http_get: Some(HTTPGetAction {
@@ -146,6 +157,9 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str, driver_roo
     if config.pod_addresses.allow_loopback {
         // The daemon refuses such addresses by itself, whatever the plan says.
         args.push("--allow-local-targets".to_owned());
+    }
+    if profile.pod_resources {
+        args.push(format!("--pod-resources-socket={POD_RESOURCES}/kubelet.sock"));
     }
     Container {
         name: CONTAINER.into(),
@@ -182,7 +196,7 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str, driver_roo
     }
 }
 
-fn volumes(config: &Config, driver_root: Option<String>) -> Vec<Volume> {
+fn volumes(config: &Config, profile: &NodeProfile) -> Vec<Volume> {
     let mut volumes = vec![Volume {
         name: "credentials".into(),
         projected: Some(ProjectedVolumeSource {
@@ -212,12 +226,21 @@ fn volumes(config: &Config, driver_root: Option<String>) -> Vec<Volume> {
         }),
         ..Volume::default()
     }];
-    if let Some(path) = driver_root {
-        volumes.push(Volume {
-            name: "driver".into(),
-            host_path: Some(HostPathVolumeSource { path, type_: None }),
-            ..Volume::default()
-        });
+    let host_path = |name: &str, path: &str, type_: Option<&str>| Volume {
+        name: name.into(),
+        host_path: Some(HostPathVolumeSource {
+            path: path.into(),
+            type_: type_.map(Into::into),
+        }),
+        ..Volume::default()
+    };
+    let driver_root = &profile.gpu_access.driver_root;
+    if !driver_root.is_empty() {
+        volumes.push(host_path("driver", driver_root, None));
+    }
+    if profile.pod_resources {
+        // Directory: a folder that is not there is an error of the pod, and not made on the node.
+        volumes.push(host_path("pod-resources", POD_RESOURCES, Some("Directory")));
     }
     volumes
 }
@@ -272,30 +295,108 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_default_profile_needs_no_privilege() {
-        let profile = NodeProfile {
-            name: "default".into(),
+    fn profile(name: &str) -> NodeProfile {
+        NodeProfile {
+            name: name.into(),
             ..NodeProfile::default()
-        };
-        let set = daemon_set(&config(), &profile, "system", None);
-        let spec = set.spec.expect("spec").template.spec.expect("pod spec");
+        }
+    }
+
+    fn asking(name: &str) -> NodeProfile {
+        NodeProfile {
+            pod_resources: true,
+            ..profile(name)
+        }
+    }
+
+    fn pod_spec(config: &Config, profile: &NodeProfile) -> PodSpec {
+        let set = daemon_set(config, profile, "system", None);
+        set.spec.expect("spec").template.spec.expect("pod spec")
+    }
+
+    fn host_paths(spec: &PodSpec) -> Vec<String> {
+        let volumes = spec.volumes.iter().flatten();
+        volumes
+            .filter_map(|volume| Some(volume.host_path.as_ref()?.path.clone()))
+            .collect()
+    }
+
+    /// What no profile may have, whatever it opts into.
+    fn assert_confined(spec: &PodSpec) {
         assert_eq!(spec.automount_service_account_token, Some(false));
-        assert_ne!(spec.host_pid, Some(true));
-        assert_ne!(spec.host_network, Some(true));
-        assert!(
-            spec.volumes
-                .expect("volumes")
-                .iter()
-                .all(|volume| volume.host_path.is_none())
-        );
+        for host in [spec.host_pid, spec.host_network, spec.host_ipc] {
+            assert_ne!(host, Some(true));
+        }
+        let pod = spec.security_context.clone().expect("pod security context");
+        assert_eq!(pod.seccomp_profile.expect("seccomp").type_, "RuntimeDefault");
         let security = spec.containers[0].security_context.clone().expect("security context");
+        let capabilities = security.capabilities.expect("capabilities");
         assert_eq!(
-            security.capabilities.expect("capabilities").drop,
-            Some(vec!["ALL".to_owned()])
+            (capabilities.drop, capabilities.add),
+            (Some(vec!["ALL".to_owned()]), None)
         );
+        assert_eq!(security.allow_privilege_escalation, Some(false));
         assert_eq!(security.read_only_root_filesystem, Some(true));
         assert_ne!(security.privileged, Some(true));
+        assert!(
+            spec.containers[0]
+                .volume_mounts
+                .iter()
+                .flatten()
+                .all(|mount| mount.read_only == Some(true)),
+            "the daemon writes nowhere"
+        );
+    }
+
+    #[test]
+    fn the_default_profile_needs_no_privilege() {
+        let spec = pod_spec(&config(), &profile("default"));
+        assert_confined(&spec);
+        assert_eq!(host_paths(&spec), [""; 0]);
+        let pod = spec.security_context.expect("pod security context");
+        assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(true), Some(65532)));
+        let args = spec.containers[0].args.clone().expect("args");
+        assert!(!args.iter().any(|arg| arg.starts_with("--pod-resources")), "{args:?}");
+    }
+
+    #[test]
+    fn a_profile_that_asks_the_kubelet_is_root_without_capabilities() {
+        let spec = pod_spec(&config(), &asking("gpu"));
+        assert_confined(&spec);
+        let pod = spec.security_context.clone().expect("pod security context");
+        assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(false), Some(0)));
+        assert_eq!(host_paths(&spec), ["/var/lib/kubelet/pod-resources"]);
+        let volume = spec
+            .volumes
+            .iter()
+            .flatten()
+            .find(|volume| volume.name == "pod-resources");
+        let host_path = volume.and_then(|volume| volume.host_path.clone()).expect("host path");
+        assert_eq!(host_path.type_.as_deref(), Some("Directory"));
+        let container = &spec.containers[0];
+        let mount = container
+            .volume_mounts
+            .iter()
+            .flatten()
+            .find(|mount| mount.name == "pod-resources");
+        assert_eq!(mount.expect("mount").mount_path, "/var/lib/kubelet/pod-resources");
+        let args = container.args.clone().expect("args");
+        let socket = "--pod-resources-socket=/var/lib/kubelet/pod-resources/kubelet.sock";
+        assert!(args.contains(&socket.to_owned()), "{args:?}");
+    }
+
+    #[test]
+    fn a_profile_changes_its_own_daemon_set_only() {
+        let with = |first: NodeProfile| {
+            let mut config = config();
+            config.node_profiles = vec![first, profile("other")];
+            let sets = config.node_profiles.iter();
+            sets.map(|profile| daemon_set(&config, profile, "system", None))
+                .collect::<Vec<_>>()
+        };
+        let (before, after) = (with(profile("gpu")), with(asking("gpu")));
+        assert_ne!(before[0], after[0]);
+        assert_eq!(before[1], after[1]);
     }
 
     #[test]

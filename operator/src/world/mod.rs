@@ -288,6 +288,7 @@ impl World {
         let monitor = self.monitors.get_mut(key)?;
         let spec = &monitor.object.spec;
         let input = Input {
+            namespace: &key.namespace,
             spec,
             resolution: &monitor.resolution,
             observations: &self.observations,
