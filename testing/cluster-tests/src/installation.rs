@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use infmon_control_plane::{HelmVersion, Tools, process};
 use infmon_end_to_end::eventually;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use crate::Session;
@@ -44,9 +44,32 @@ impl Installation {
         for value in values {
             arguments.extend(["--set", value]);
         }
+        if !session.api().exists(&format!("/api/v1/namespaces/{NAMESPACE}"))? {
+            session.kubectl(&["create", "namespace", NAMESPACE])?;
+            Self::allow(session, "restricted")?;
+        }
         helm(session, &arguments)?;
-        // Each namespace of the tests is as strict as the profile under test allows; the default profile needs nothing.
         Ok(Self)
+    }
+
+    /// Sets the level of the Pod Security Standards that the release's namespace enforces: `restricted`, which the default
+    /// installation meets, or `privileged`, which some opt-ins need.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn allow(session: &Session, level: &str) -> anyhow::Result<()> {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}");
+        let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+        session.api().merge(&path, &labels).map(drop)
+    }
+
+    /// Whether there is a release.
+    ///
+    /// # Errors
+    /// When Helm fails.
+    pub fn exists(session: &Session) -> anyhow::Result<bool> {
+        let names = helm(session, &["list", "--short", "--namespace", NAMESPACE])?;
+        Ok(names.lines().any(|name| name == RELEASE))
     }
 
     /// Removes the release.
@@ -54,7 +77,11 @@ impl Installation {
     /// # Errors
     /// When Helm fails.
     pub fn remove(session: &Session) -> anyhow::Result<()> {
-        helm(session, &["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=2m"]).map(drop)
+        helm(
+            session,
+            &["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=2m"],
+        )
+        .map(drop)
     }
 
     /// The daemons' DaemonSets.

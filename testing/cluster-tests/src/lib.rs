@@ -8,10 +8,12 @@
 //! | [`session`] | the cluster under test: its API, kubectl, and its nodes where they are of this machine |
 //! | [`installation`] | the release of the chart |
 //! | [`workload`] | namespaces and what runs in them |
+//! | [`servers`] | real inference servers, as pods |
 //! | [`reader`] | one who reads a metric all the time and counts what failed |
 
 pub mod installation;
 pub mod reader;
+pub mod servers;
 pub mod session;
 pub mod workload;
 

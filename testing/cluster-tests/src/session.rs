@@ -80,7 +80,9 @@ impl Session {
     #[must_use]
     pub fn machine(&self, what: &str) -> Option<&Cluster> {
         if self.cluster.is_none() {
-            println!("skipped: {what}: it reaches into the nodes, which only a cluster of cargo xtask cluster lets it do");
+            println!(
+                "skipped: {what}: it reaches into the nodes, which only a cluster of cargo xtask cluster lets it do"
+            );
         }
         self.cluster.as_ref()
     }

@@ -23,10 +23,7 @@ impl Namespace {
     /// # Errors
     /// When the API server refuses, or the one left over does not go.
     pub fn create(session: &'static Session, name: &str) -> anyhow::Result<Self> {
-        let namespace = Self {
-            session,
-            name: name.to_owned(),
-        };
+        let namespace = Self::named(session, name);
         namespace.delete()?;
         session.api().create(
             "/api/v1/namespaces",
@@ -36,6 +33,15 @@ impl Namespace {
             }}),
         )?;
         Ok(namespace)
+    }
+
+    /// One that exists, or not.
+    #[must_use]
+    pub fn named(session: &'static Session, name: &str) -> Self {
+        Self {
+            session,
+            name: name.to_owned(),
+        }
     }
 
     /// Its name.
@@ -50,6 +56,16 @@ impl Namespace {
     /// When the API server refuses one.
     pub fn apply(&self, yaml: &str) -> anyhow::Result<()> {
         self.session.apply(&self.name, yaml)
+    }
+
+    /// Runs kubectl in it and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; with what it wrote to standard error.
+    pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut with_namespace = arguments.to_vec();
+        with_namespace.extend(["--namespace", &self.name]);
+        self.session.kubectl(&with_namespace)
     }
 
     /// Waits until a Deployment has so many ready replicas, no more and no less.

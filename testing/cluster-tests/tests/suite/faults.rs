@@ -1,0 +1,250 @@
+//! What breaks in a cluster, and what the status says meanwhile.
+
+use anyhow::{Context, ensure};
+use infmon_cluster::{Cluster, pod_processes};
+use infmon_cluster_tests::{Installation, Namespace, Reader, Session, installation::NAMESPACE, servers};
+use infmon_end_to_end::{Monitor, eventually, polling::took};
+use serde_json::{Value, json};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A leader that was killed holds its Lease for 15 s, and the other looks every few (docs/architecture.md).
+const TAKEOVER: Duration = Duration::from_secs(25);
+/// A container that is killed for the first time is started again at once; then come the connection and the first samples.
+const DAEMON_BACK: Duration = Duration::from_secs(15);
+
+/// One server on each of two nodes, watched and Ready.
+struct Scene {
+    session: &'static Session,
+    namespace: Namespace,
+    installation: Installation,
+    monitor: Monitor,
+}
+
+impl Scene {
+    fn set(name: &str) -> anyhow::Result<Self> {
+        let session = Session::get()?;
+        let namespace = Namespace::create(session, name)?;
+        let installation = Installation::with(session, &[])?;
+        servers::llama(&namespace, "chat", 2)?;
+        let monitor = Monitor::apply(session.api(), name, "chat", "chat", &json!({}))?;
+        namespace.wait_for_replicas("chat", 2, servers::START)?;
+        installation.wait_for_daemons(session)?;
+        let scene = Self {
+            session,
+            namespace,
+            installation,
+            monitor,
+        };
+        scene.wait_for_both(Duration::from_secs(40))?;
+        Ok(scene)
+    }
+
+    /// Waits until the monitor is Ready with two endpoints of two and gives a metric.
+    fn wait_for_both(&self, limit: Duration) -> anyhow::Result<()> {
+        eventually("Ready with 2/2 endpoints", limit, || {
+            let ready = self.monitor.condition("Ready")?;
+            let status = self.monitor.get()?["status"].take();
+            ensure!(
+                ready.status == "True" && status["summary"]["endpoints"] == "2/2",
+                "{ready:?}, {}",
+                status["summary"]
+            );
+            self.monitor.metric("queue-depth")?.success().map(drop)
+        })
+    }
+
+    fn read(&self) -> Reader {
+        Reader::start(self.session, &self.monitor.metric_path("v1beta2", "queue-depth"))
+    }
+
+    /// The pod of this component that `which` picks.
+    fn pod(&self, component: &str, which: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        self.installation
+            .pods(self.session, component)?
+            .into_iter()
+            .find(which)
+            .with_context(|| format!("no such {component} pod"))
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster: cargo xtask e2e"]
+fn a_killed_leader_is_replaced() -> anyhow::Result<()> {
+    if Session::get()?.machine("kill -9 of the leader").is_none() {
+        return Ok(());
+    }
+    let scene = Scene::set("leader")?;
+    let leader = holder(scene.session)?;
+    let pod = scene.pod("operator", |pod| {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        leader.starts_with(&format!("{name}_"))
+    })?;
+    let reader = scene.read();
+    let killed = Instant::now();
+    kill(&pod, "infmon-operator")?;
+    // Nobody writes for a while; a write is what shows that somebody does again.
+    scene
+        .session
+        .api()
+        .merge(&scene.monitor.path(), &json!({"spec": {"staleAfterSeconds": 11}}))?;
+    eventually("the status follows the spec", TAKEOVER, || {
+        let monitor = scene.monitor.get()?;
+        ensure!(
+            monitor["status"]["observedGeneration"] == monitor["metadata"]["generation"],
+            "generation {} of {}",
+            monitor["status"]["observedGeneration"],
+            monitor["metadata"]["generation"]
+        );
+        Ok(())
+    })?;
+    took("kill -9 of the leader -> status written again", killed);
+    scene.wait_for_both(Duration::from_secs(20))?;
+    let readings = reader.stop();
+    let last = readings.failed.last().map(|(at, _)| *at).unwrap_or_default();
+    println!(
+        "  {} reads, {} failed, the last {:.1} s after the kill",
+        readings.good,
+        readings.failed.len(),
+        last.as_secs_f64()
+    );
+    // The address of the killed one stays in the Service until its kubelet says otherwise; the other answers half of the reads.
+    ensure!(
+        last < Duration::from_secs(10),
+        "reads failed for {last:?}: {:?}",
+        readings.failed.last()
+    );
+    scene.namespace.delete()
+}
+
+#[test]
+#[ignore = "needs a cluster: cargo xtask e2e"]
+fn a_killed_daemon_comes_back() -> anyhow::Result<()> {
+    if Session::get()?.machine("kill -9 of a daemon").is_none() {
+        return Ok(());
+    }
+    let scene = Scene::set("daemon")?;
+    let pod = scene.pod("node-daemon", |_| true)?;
+    let uid = pod["metadata"]["uid"].clone();
+    let reader = scene.read();
+    let killed = Instant::now();
+    kill(&pod, "infmon-node-daemon")?;
+    eventually("the daemon runs again", DAEMON_BACK, || {
+        let pod = scene.pod("node-daemon", |pod| pod["metadata"]["uid"] == uid)?;
+        let status = &pod["status"]["containerStatuses"][0];
+        ensure!(status["restartCount"] == 1 && status["ready"] == true, "{status}");
+        Ok(())
+    })?;
+    took("kill -9 of a daemon -> ready again", killed);
+    scene.wait_for_both(DAEMON_BACK)?;
+    let readings = reader.stop();
+    println!("  {} reads, {} failed", readings.good, readings.failed.len());
+    // It is back before the last samples are stale (10 s), so nobody notices.
+    ensure!(readings.failed.is_empty(), "{:?}", readings.failed);
+    scene.namespace.delete()
+}
+
+#[test]
+#[ignore = "needs a cluster: cargo xtask e2e"]
+fn a_kubelet_that_restarts_is_not_noticed() -> anyhow::Result<()> {
+    let Some(cluster) = Session::get()?.machine("the restart of a kubelet") else {
+        return Ok(());
+    };
+    let scene = Scene::set("kubelet")?;
+    let reader = scene.read();
+    restart_kubelet(scene.session, cluster, "node1")?;
+    let readings = reader.stop();
+    scene.wait_for_both(Duration::from_secs(10))?;
+    ensure!(readings.failed.is_empty(), "{:?}", readings.failed);
+    let pods = scene.installation.pods(scene.session, "node-daemon")?;
+    let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+    ensure!(pods.iter().all(|pod| restarts(pod) == Some(0)), "daemons restarted");
+    scene.namespace.delete()
+}
+
+#[test]
+#[ignore = "needs a cluster: cargo xtask e2e"]
+fn a_drained_node_loses_no_read() -> anyhow::Result<()> {
+    let scene = Scene::set("drain")?;
+    let reader = scene.read();
+    let begun = Instant::now();
+    let node = scene.pod("operator", |_| true)?["spec"]["nodeName"]
+        .as_str()
+        .context("an operator without a node")?
+        .to_owned();
+    scene.session.kubectl(&["cordon", &node])?;
+    let drained = scene.session.kubectl(&[
+        "drain",
+        &node,
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--timeout=120s",
+    ]);
+    let done = drained.and_then(|_| {
+        took("cordon and drain", begun);
+        scene.namespace.wait_for_replicas("chat", 2, servers::START)?;
+        scene.wait_for_both(Duration::from_secs(40))?;
+        took("drain -> Ready with 2/2 on the other node", begun);
+        eventually("no endpoint on the drained node", Duration::from_secs(20), || {
+            let monitor = scene.monitor.get()?;
+            let endpoints = monitor["status"]["endpoints"].as_array().cloned().unwrap_or_default();
+            ensure!(
+                endpoints.iter().all(|endpoint| endpoint["node"] != node.as_str()),
+                "{endpoints:?}"
+            );
+            Ok(())
+        })
+    });
+    // Whatever happened, the next test needs both nodes.
+    scene.session.kubectl(&["uncordon", &node])?;
+    done?;
+    let readings = reader.stop();
+    println!("  {} reads, {} failed", readings.good, readings.failed.len());
+    ensure!(readings.failed.is_empty(), "{:?}", readings.failed);
+    scene.namespace.delete()
+}
+
+/// Who holds the operators' Lease.
+fn holder(session: &Session) -> anyhow::Result<String> {
+    let lease = session.api().get(&format!(
+        "/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/inference-monitor-operator"
+    ))?;
+    let holder = lease["spec"]["holderIdentity"].as_str();
+    holder.map(str::to_owned).context("nobody holds the Lease")
+}
+
+/// Kills a program of a pod as the kernel would.
+fn kill(pod: &Value, program: &str) -> anyhow::Result<()> {
+    let uid = pod["metadata"]["uid"].as_str().context("a pod without uid")?;
+    let processes = pod_processes::of(uid, program);
+    ensure!(processes.len() == 1, "{program} of {uid}: {processes:?}");
+    kill_process(processes[0])
+}
+
+fn kill_process(id: u32) -> anyhow::Result<()> {
+    let status = Command::new("kill").args(["-KILL", &id.to_string()]).status()?;
+    ensure!(status.success(), "kill of {id}: {status}");
+    Ok(())
+}
+
+/// Kills a kubelet; the node starts it again, as systemd would. Returns when it has told the API server that it lives.
+fn restart_kubelet(session: &Session, cluster: &Cluster, node: &str) -> anyhow::Result<()> {
+    let node = cluster.node(node)?;
+    let old = node.kubelet_process()?;
+    let killed = Instant::now();
+    kill_process(old)?;
+    eventually("another kubelet", Duration::from_secs(20), || {
+        let new = node.kubelet_process()?;
+        ensure!(new != old, "still process {old}");
+        Ok(())
+    })?;
+    // It answers once it has seen all its pods again.
+    eventually("the kubelet healthy", Duration::from_secs(60), || {
+        let answer = session
+            .api()
+            .ask(&format!("/api/v1/nodes/{}/proxy/healthz", node.name()))?;
+        answer.success().map(drop)
+    })?;
+    took("kubelet killed -> healthy", killed);
+    Ok(())
+}
