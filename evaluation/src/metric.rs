@@ -1,7 +1,7 @@
 //! The metrics that an HPA can read of a monitor: a small constant list. A value that is not known is an error with words, never a
 //! number (promise 3 of the design).
 
-use crate::words::{count, some_have};
+use crate::words::{count, listed, some_have};
 use crate::{Moment, Observations, Resolution, Totals};
 use infmon_crds::v1alpha1::InferenceMonitorSpec;
 use std::time::Duration;
@@ -74,8 +74,8 @@ pub struct Reading {
 /// The metrics made of server samples. [`Metric::ThrottledGpus`] comes from the last verdict instead and is answered by `throttled`.
 ///
 /// # Errors
-/// In words for the user of the HPA, when an endpoint that takes requests has no fresh sample, when there is no endpoint, or when an
-/// engine does not publish the value.
+/// In words for the user of the HPA, when an endpoint that takes requests has no fresh sample or cannot be measured, when there is no
+/// endpoint at all, so that nobody is left who could see a queue, or when an engine does not publish the value.
 pub fn read(
     metric: Metric,
     spec: &InferenceMonitorSpec,
@@ -93,8 +93,20 @@ pub fn read(
     }
     let stale_after = Duration::from_secs(u64::try_from(spec.stale_after_seconds).unwrap_or(10));
     let totals = Totals::of(resolution, observations, stale_after, now);
+    let problems = || listed(resolution.problems.iter().map(String::as_str), 2);
     if resolution.endpoints.is_empty() {
-        return unknown("the monitor selects no endpoint");
+        return if resolution.problems.is_empty() {
+            // No pods run nothing and queue nothing; but requests may wait for them elsewhere, where nobody looks.
+            unknown(
+                "no pod matches the endpoints, so nobody is left to see a queue; scaling from zero needs an endpoint that holds \
+                 requests meanwhile (docs/autoscaling.md#to-zero-and-back)",
+            )
+        } else {
+            unknown(&format!("no endpoint can be measured ({})", problems()))
+        };
+    }
+    if resolution.partial {
+        return unknown(&format!("not every endpoint can be measured ({})", problems()));
     }
     if !totals.complete() {
         return if totals.needed == 0 {

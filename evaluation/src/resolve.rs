@@ -62,6 +62,8 @@ pub struct Resolution {
     pub endpoints: Vec<ResolvedEndpoint>,
     /// Faults of the spec that only the cluster shows, for people.
     pub problems: Vec<String>,
+    /// One of the problems keeps something that takes requests from being measured: a sum over the endpoints would lack it.
+    pub partial: bool,
 }
 
 /// Resolves the endpoints of a spec against the pods and Services of its namespace.
@@ -80,15 +82,15 @@ pub fn resolve(spec: &InferenceMonitorSpec, namespace: &dyn Namespace, policy: &
                 match port_number(&pods.port, &pod.ports) {
                     _ if pod.ended => {}
                     Some(port) => resolver.pod(endpoint, pod, port),
-                    None => resolver.problem(
-                        endpoint,
-                        &format!(
+                    None => {
+                        let words = format!(
                             "pod {} declares no TCP container port {}; declared: {}",
                             pod.name,
                             pods.port,
                             declared(&pod.ports)
-                        ),
-                    ),
+                        );
+                        resolver.problem(endpoint, &words, serving(pod));
+                    }
                 }
             }
         } else if let Some(service) = &endpoint.service {
@@ -110,8 +112,10 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn problem(&mut self, endpoint: &Endpoint, words: &str) {
+    /// Notes a problem, and whether what it concerns takes requests.
+    fn problem(&mut self, endpoint: &Endpoint, words: &str, serving: bool) {
         self.found.problems.push(format!("endpoint {}: {words}", endpoint.name));
+        self.found.partial |= serving;
     }
 
     fn pod(&mut self, endpoint: &Endpoint, pod: &Pod, port: u16) {
@@ -120,12 +124,12 @@ impl Resolver<'_> {
                 "pod {} uses the network of its node, which an administrator must allow (Helm value podAddresses.allowHostNetwork)",
                 pod.name
             );
-            return self.problem(endpoint, &words);
+            return self.problem(endpoint, &words, serving(pod));
         }
         if let Some(ip) = pod.ip
             && let Err(words) = allowed(ip, self.policy)
         {
-            return self.problem(endpoint, &format!("pod {}: {words}", pod.name));
+            return self.problem(endpoint, &format!("pod {}: {words}", pod.name), serving(pod));
         }
         if !self.seen.insert(format!("{}/{}/{port}", pod.uid, pod.name)) {
             return;
@@ -138,7 +142,7 @@ impl Resolver<'_> {
             group: endpoint.name.clone(),
             name: pod.name.clone(),
             place: pod.node.clone().map_or(Place::Nowhere, Place::Node),
-            serving: pod.ready && !pod.terminating,
+            serving: serving(pod),
             devices: pod.devices.clone(),
             target,
         });
@@ -150,7 +154,7 @@ impl Resolver<'_> {
             let words = format!(
                 "no EndpointSlice belongs to Service {name}: is the name right, and does the Service have a selector?"
             );
-            return self.problem(endpoint, &words);
+            return self.problem(endpoint, &words, true);
         };
         let pods: BTreeMap<&str, &Pod> = namespace.pods().map(|pod| (pod.name.as_str(), pod)).collect();
         // A pod may have several addresses (two IP families) and stand in several slices (other ports): what one lacks another may have.
@@ -163,7 +167,7 @@ impl Resolver<'_> {
                     "address {} of Service {name} belongs to no pod of this namespace: use a url endpoint",
                     address.ip
                 );
-                self.problem(endpoint, &words);
+                self.problem(endpoint, &words, address.ready);
                 continue;
             };
             let Some(ip) = pod.ip.filter(|_| !pod.ended) else {
@@ -175,7 +179,7 @@ impl Resolver<'_> {
                     "address {} of Service {name} is not the primary address of pod {} ({ip}), which alone is scraped",
                     address.ip, pod.name
                 );
-                lacking.insert(pod.name.as_str(), words);
+                lacking.insert(pod.name.as_str(), (words, serving(pod)));
             } else if let Some(port) = port_number(&service.port, &address.ports) {
                 found.insert(pod.name.as_str());
                 self.pod(endpoint, pod, port);
@@ -186,18 +190,18 @@ impl Resolver<'_> {
                     pod.name,
                     declared(&address.ports)
                 );
-                lacking.insert(pod.name.as_str(), words);
+                lacking.insert(pod.name.as_str(), (words, serving(pod)));
             }
         }
-        for (_, words) in lacking.into_iter().filter(|(pod, _)| !found.contains(pod)) {
-            self.problem(endpoint, &words);
+        for (_, (words, serving)) in lacking.into_iter().filter(|(pod, _)| !found.contains(pod)) {
+            self.problem(endpoint, &words, serving);
         }
     }
 
     fn url(&mut self, endpoint: &Endpoint, url: &str) {
         let url = match Url::parse(url) {
             Ok(url) => url,
-            Err(words) => return self.problem(endpoint, &words),
+            Err(words) => return self.problem(endpoint, &words, true),
         };
         let local = self.policy.allow_loopback && url.is_loopback();
         if !local && !url.is_among(&self.policy.allowed_hosts) {
@@ -205,7 +209,7 @@ impl Resolver<'_> {
                 "host {} is not among the hosts an administrator allows (Helm value allowedHosts): ask for it to be listed",
                 url.host
             );
-            return self.problem(endpoint, &words);
+            return self.problem(endpoint, &words, true);
         }
         let address = url.address();
         if !self.seen.insert(format!("//{address}")) {
@@ -225,6 +229,7 @@ impl Resolver<'_> {
         let Resolution {
             mut endpoints,
             mut problems,
+            mut partial,
         } = self.found;
         problems.sort();
         problems.dedup();
@@ -239,10 +244,20 @@ impl Resolver<'_> {
                 endpoints.len()
             );
             problems.insert(0, words);
+            partial |= endpoints.iter().skip(ENDPOINTS_MAX).any(|endpoint| endpoint.serving);
             endpoints.truncate(ENDPOINTS_MAX);
         }
-        Resolution { endpoints, problems }
+        Resolution {
+            endpoints,
+            problems,
+            partial,
+        }
     }
+}
+
+/// It takes requests, as far as Kubernetes knows.
+fn serving(pod: &Pod) -> bool {
+    pod.ready && !pod.terminating
 }
 
 /// Pods have addresses of the pod network. Loopback and link-local ones would turn the daemon on itself or on the metadata service of

@@ -144,7 +144,7 @@ pub struct Verdict {
     pub gpu_age: Option<Duration>,
     /// Those of `gpus` whose counters tell whether they lose clocks.
     pub gpus_judged: usize,
-    /// Every node of the monitor gives GPU data, and every GPU was judged.
+    /// Every endpoint can be measured, every node of the monitor gives GPU data, and every GPU was judged.
     pub gpus_complete: bool,
     /// False while data that must be on its way has not come yet: a status written before should stay then.
     pub settled: bool,
@@ -238,7 +238,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         oom_risk,
         gpu_age: gpus.age,
         gpus_judged: gpus.judged,
-        gpus_complete: gpus.complete(),
+        gpus_complete: gpus.complete() && !resolution.partial,
         gpus: gpus.verdicts,
         // Data that is on its way may still turn what a status written before a restart says.
         settled: now >= inherits

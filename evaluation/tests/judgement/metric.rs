@@ -66,7 +66,31 @@ fn numbers_are_sums_or_errors() {
             "no endpoint",
             QueueDepth,
             scene([]),
-            Err("the monitor selects no endpoint"),
+            Err(
+                "queue-depth is not known: no pod matches the endpoints, so nobody is left to see a queue; scaling from zero needs an endpoint that holds requests meanwhile (docs/autoscaling.md#to-zero-and-back). Replicas are left as they are.",
+            ),
+        ),
+        (
+            "no endpoint, and a reason for it",
+            QueueDepth,
+            scene([]).problem("endpoint servers: pod a declares no TCP container port http; declared: none"),
+            Err(
+                "no endpoint can be measured (endpoint servers: pod a declares no TCP container port http; declared: none). R",
+            ),
+        ),
+        (
+            "a server that takes requests and cannot be measured",
+            QueueDepth,
+            scene([server("a")]).partial("endpoint servers: pod b declares no TCP container port http; declared: none"),
+            Err(
+                "not every endpoint can be measured (endpoint servers: pod b declares no TCP container port http; declared: none). R",
+            ),
+        ),
+        (
+            "one that takes none and cannot be measured",
+            QueueDepth,
+            scene([server("a").waiting(4.0)]).problem("endpoint servers: pod b uses the network of its node"),
+            Ok(4.0),
         ),
         (
             "a pod that is not Ready and silent does not block",

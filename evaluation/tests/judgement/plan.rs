@@ -22,7 +22,7 @@ fn monitor(endpoints: Vec<(Place, Target)>) -> Resolution {
     });
     Resolution {
         endpoints: endpoints.collect(),
-        problems: Vec::new(),
+        ..Resolution::default()
     }
 }
 

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 #[derive(Debug, Default)]
-struct Cluster {
+pub(crate) struct Cluster {
     pods: Vec<Pod>,
-    services: BTreeMap<String, Vec<ServiceAddress>>,
+    pub(crate) services: BTreeMap<String, Vec<ServiceAddress>>,
 }
 
 impl Namespace for Cluster {
@@ -27,14 +27,14 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn port(name: &str, number: u16) -> PodPort {
+pub(crate) fn port(name: &str, number: u16) -> PodPort {
     PodPort {
         name: name.into(),
         number,
     }
 }
 
-fn pod(name: &str, address: &str) -> Pod {
+pub(crate) fn pod(name: &str, address: &str) -> Pod {
     Pod {
         name: name.into(),
         uid: format!("uid-{name}"),
@@ -47,7 +47,7 @@ fn pod(name: &str, address: &str) -> Pod {
     }
 }
 
-fn address(pod: Option<&str>, address: &str) -> ServiceAddress {
+pub(crate) fn address(pod: Option<&str>, address: &str) -> ServiceAddress {
     ServiceAddress {
         ip: ip(address),
         pod: pod.map(Into::into),
@@ -57,7 +57,7 @@ fn address(pod: Option<&str>, address: &str) -> ServiceAddress {
     }
 }
 
-fn by_label(port: PortReference) -> Endpoint {
+pub(crate) fn by_label(port: PortReference) -> Endpoint {
     Endpoint {
         name: "servers".into(),
         pods: Some(PodEndpoint {
@@ -71,7 +71,7 @@ fn by_label(port: PortReference) -> Endpoint {
     }
 }
 
-fn by_service(name: &str) -> Endpoint {
+pub(crate) fn by_service(name: &str) -> Endpoint {
     Endpoint {
         name: "service".into(),
         service: Some(ServiceEndpoint {
@@ -82,7 +82,7 @@ fn by_service(name: &str) -> Endpoint {
     }
 }
 
-fn by_url(url: &str) -> Endpoint {
+pub(crate) fn by_url(url: &str) -> Endpoint {
     Endpoint {
         name: "box".into(),
         url: Some(url.into()),
@@ -90,11 +90,11 @@ fn by_url(url: &str) -> Endpoint {
     }
 }
 
-fn with(endpoints: Vec<Endpoint>) -> InferenceMonitorSpec {
+pub(crate) fn with(endpoints: Vec<Endpoint>) -> InferenceMonitorSpec {
     InferenceMonitorSpec { endpoints, ..spec() }
 }
 
-fn http() -> PortReference {
+pub(crate) fn http() -> PortReference {
     PortReference::Name("http".into())
 }
 
@@ -114,7 +114,7 @@ fn found(endpoints: Vec<Endpoint>, cluster: &Cluster, policy: &AddressPolicy) ->
     (addresses, resolution.problems.first().cloned())
 }
 
-fn cluster(pods: Vec<Pod>) -> Cluster {
+pub(crate) fn cluster(pods: Vec<Pod>) -> Cluster {
     Cluster {
         pods,
         ..Cluster::default()

@@ -209,6 +209,7 @@ pub(crate) struct Scene {
     pub(crate) servers: Vec<Server>,
     pub(crate) gpus: Vec<Gpu>,
     pub(crate) problems: Vec<String>,
+    pub(crate) partial: bool,
     pub(crate) drivers: BTreeMap<String, DriverState>,
     /// What the kubelets of nodes say, where they are asked.
     pub(crate) owners: BTreeMap<String, GpuOwners>,
@@ -227,6 +228,7 @@ pub(crate) fn scene(servers: impl IntoIterator<Item = Server>) -> Scene {
         servers: servers.into_iter().collect(),
         gpus: Vec::new(),
         problems: Vec::new(),
+        partial: false,
         drivers: BTreeMap::new(),
         owners: BTreeMap::new(),
         silent: BTreeSet::new(),
@@ -265,6 +267,12 @@ impl Scene {
     pub(crate) fn problem(mut self, words: &str) -> Self {
         self.problems.push(words.into());
         self
+    }
+
+    /// The same of something that takes requests.
+    pub(crate) fn partial(mut self, words: &str) -> Self {
+        self.partial = true;
+        self.problem(words)
     }
 
     pub(crate) fn spec(mut self, change: impl FnOnce(&mut InferenceMonitorSpec)) -> Self {
@@ -361,6 +369,7 @@ impl Scene {
         self.resolution = Resolution {
             endpoints: self.servers.iter().map(|server| server.endpoint.clone()).collect(),
             problems: self.problems.clone(),
+            partial: self.partial,
         };
         let input = Input {
             namespace: NAMESPACE,
