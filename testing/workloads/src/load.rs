@@ -69,21 +69,19 @@ impl Outcome {
         sorted.get(at.min(sorted.len().saturating_sub(1))).copied()
     }
 
-    /// One line: `completed 120, failed 0, latency p50 1.25 s, p95 2.50 s`.
+    /// One line: `completed=120 failed=0 p50=1.25s p95=2.50s`.
     #[must_use]
     pub fn line(&self) -> String {
-        let seconds = |share| self.latency(share).map_or("-".to_owned(), |s| format!("{s:.2} s"));
-        let failure = self
-            .last_failure
-            .as_ref()
-            .map_or(String::new(), |failure| format!(", last failure: {failure}"));
-        format!(
-            "completed {}, failed {}, latency p50 {}, p95 {}{failure}",
-            self.completed,
-            self.failed,
-            seconds(0.5),
-            seconds(0.95)
-        )
+        let mut line = format!("completed={} failed={}", self.completed, self.failed);
+        for (name, share) in [("p50", 0.5), ("p95", 0.95)] {
+            if let Some(seconds) = self.latency(share) {
+                line.push_str(&format!(" {name}={seconds:.2}s"));
+            }
+        }
+        if let Some(failure) = &self.last_failure {
+            line.push_str(&format!(" last failure: {failure}"));
+        }
+        line
     }
 
     fn count(&mut self, result: Result<Duration, anyhow::Error>) {

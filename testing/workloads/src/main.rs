@@ -27,12 +27,9 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// Address for requests
+    /// Address for requests, /metrics and /health
     #[arg(long, default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// Address for /metrics and /health
-    #[arg(long, default_value = "0.0.0.0:8081")]
-    metrics_listen: SocketAddr,
     /// host:port of the servers; the name is resolved for each connection
     #[arg(long)]
     backend: String,
@@ -92,18 +89,17 @@ async fn run(command: Command) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("failed to listen for signals")?;
     match command {
         Command::Serve(serve) => {
-            let requests = bind(serve.listen).await?;
-            let metrics = bind(serve.metrics_listen).await?;
-            tracing::info!(
-                requests = %requests.local_addr()?, metrics = %metrics.local_addr()?, backend = serve.backend, "listening"
-            );
+            let listener = TcpListener::bind(serve.listen)
+                .await
+                .with_context(|| format!("failed to listen on {}", serve.listen))?;
+            tracing::info!(address = %listener.local_addr()?, backend = serve.backend, "listening");
             let settings = gateway::Settings {
                 backend: serve.backend,
                 hold_at_most: serve.hold_at_most,
                 hold_for: serve.hold_seconds,
                 answer_within: serve.answer_seconds,
             };
-            gateway::serve(settings, requests, metrics, shutdown.token()).await
+            gateway::serve(settings, listener, shutdown.token()).await
         }
         Command::Load(load) => {
             let settings = load::Settings {
@@ -118,10 +114,4 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 .map(drop)
         }
     }
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address}"))
 }

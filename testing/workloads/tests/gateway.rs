@@ -34,8 +34,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct Gateway {
-    requests: SocketAddr,
-    metrics: SocketAddr,
+    address: SocketAddr,
     _stop: DropGuard,
 }
 
@@ -48,29 +47,28 @@ impl Gateway {
             answer_within: LIMIT,
         };
         change(&mut settings);
-        let (requests, metrics) = (listener().await, listener().await);
-        let addresses = (requests.local_addr().unwrap(), metrics.local_addr().unwrap());
+        let listener = listener().await;
+        let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(serve(settings, requests, metrics, stop.clone()));
+        tokio::spawn(serve(settings, listener, stop.clone()));
         Self {
-            requests: addresses.0,
-            metrics: addresses.1,
+            address,
             _stop: stop.drop_guard(),
         }
     }
 
     async fn ask(&self, path: &str) -> (StatusCode, String) {
-        fetch(self.requests, path, "question").await
+        fetch(self.address, path, "question").await
     }
 
     /// A request that runs beside the test.
     fn begin(&self) -> JoinHandle<(StatusCode, String)> {
-        tokio::spawn(fetch(self.requests, "/v1/completions", "question"))
+        tokio::spawn(fetch(self.address, "/v1/completions", "question"))
     }
 
     /// As the node daemon would read it.
     async fn sample(&self) -> EngineSample {
-        let (status, body) = fetch(self.metrics, "/metrics", "").await;
+        let (status, body) = fetch(self.address, "/metrics", "").await;
         assert_eq!(status, StatusCode::OK);
         let reading = BodyReader::new(None).read(body.as_bytes()).unwrap();
         assert_eq!(reading.missing, Vec::<String>::new());
@@ -162,10 +160,10 @@ async fn only_the_api_is_forwarded_with_its_query() {
     let _backend = backend(listener).await;
     let (_, body) = gateway.ask("/v1/chat/completions?a=b").await;
     assert!(body.ends_with("/v1/chat/completions?a=b question"), "{body}");
-    for path in ["/metrics", "/slots", "/"] {
+    for path in ["/slots", "/props", "/"] {
         assert_eq!(gateway.ask(path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
-    let (status, _) = fetch(gateway.metrics, "/health", "").await;
+    let (status, _) = fetch(gateway.address, "/health", "").await;
     assert_eq!(status, StatusCode::OK);
 }
 
@@ -218,7 +216,7 @@ async fn a_server_that_loads_its_model_gets_the_request_again() {
         (StatusCode::OK, "done".to_owned())
     );
     assert_eq!(asked.load(Ordering::Relaxed), 3);
-    let (_, metrics) = fetch(gateway.metrics, "/metrics", "").await;
+    let (_, metrics) = fetch(gateway.address, "/metrics", "").await;
     assert!(metrics.contains("\ngateway_requests_repeated_total 2\n"), "{metrics}");
     assert!(metrics.contains("\ngateway_requests_answered_total 1\n"), "{metrics}");
 }
@@ -291,14 +289,14 @@ async fn answers_come_through_as_they_are_made() {
     );
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let request = Request::post(format!("http://{}/v1/completions", gateway.requests))
+    let request = Request::post(format!("http://{}/v1/completions", gateway.address))
         .body(Full::new(Bytes::from_static(b"{}")))
         .unwrap();
     let mut answer = timeout(LIMIT, client.request(request)).await.unwrap().unwrap();
     let frame = timeout(LIMIT, answer.frame()).await.unwrap().unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "data: 1\n\n");
     let at_servers = async || {
-        let (_, metrics) = fetch(gateway.metrics, "/metrics", "").await;
+        let (_, metrics) = fetch(gateway.address, "/metrics", "").await;
         metrics.contains("\ngateway_requests_at_servers 1\n")
     };
     assert!(at_servers().await);

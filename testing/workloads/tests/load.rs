@@ -64,6 +64,11 @@ async fn so_many_requests_are_under_way_as_asked_for() {
     assert_eq!(outcome.failed, 0);
     assert!(outcome.completed > 8, "{}", outcome.line());
     let (median, late) = (outcome.latency(0.5).unwrap(), outcome.latency(0.95).unwrap());
+    let line = outcome.line();
+    assert!(
+        line.starts_with(&format!("completed={} failed=0 p50=", outcome.completed)),
+        "{line}"
+    );
     assert!((0.02..5.0).contains(&median) && median <= late, "{}", outcome.line());
 }
 

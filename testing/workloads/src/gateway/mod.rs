@@ -18,7 +18,7 @@ use axum::{
     http::header::CONTENT_TYPE,
     routing::{any, get},
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use counts::Counts;
@@ -46,45 +46,30 @@ struct Gateway {
     counts: Counts,
 }
 
-/// Serves requests on one listener, and on the other `/metrics` and `/health`, until it is told to stop.
+/// Serves requests, and `/metrics` and `/health` of its own, until it is told to stop.
 ///
 /// # Errors
 ///
-/// When a listener fails.
-pub async fn serve(
-    settings: Settings,
-    requests: TcpListener,
-    metrics: TcpListener,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+/// When the listener fails.
+pub async fn serve(settings: Settings, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let gateway = Arc::new(Gateway {
         settings,
         counts: Counts::default(),
     });
-    let own = Router::new()
+    let routes = Router::new()
+        .route("/v1/{*path}", any(forward::forward))
         .route("/metrics", get(exposition))
         .route("/health", get(|| async { "ok\n" }))
-        .with_state(Arc::clone(&gateway));
-    let forwarded = Router::new()
-        .route("/v1/{*path}", any(forward::forward))
         .with_state(gateway);
-    let ended = stop.clone();
-    let both = async {
-        tokio::try_join!(
-            axum::serve(requests, forwarded).with_graceful_shutdown(stop.clone().cancelled_owned()),
-            axum::serve(metrics, own).with_graceful_shutdown(stop.clone().cancelled_owned()),
-        )
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = serving.into_future();
+    tokio::pin!(serving);
+    let done = tokio::select! {
+        result = &mut serving => result,
+        // What waits may do so for minutes: its clients are told by the end of the connection.
+        () = async { stop.cancelled().await; sleep(END).await } => Ok(()),
     };
-    tokio::pin!(both);
-    tokio::select! {
-        result = &mut both => return result.map(drop).context("failed to serve"),
-        () = ended.cancelled() => {}
-    }
-    // What waits may do so for minutes: its clients are told by the end of the connection.
-    match timeout(END, both).await {
-        Ok(result) => result.map(drop).context("failed to serve"),
-        Err(_) => Ok(()),
-    }
+    done.context("failed to serve")
 }
 
 async fn exposition(State(gateway): State<Arc<Gateway>>) -> ([(http::HeaderName, &'static str); 1], String) {
