@@ -119,14 +119,9 @@ impl Collector for OwnersCollector {
             None,
             MetricType::Gauge,
         )?)?;
-        let help = "Containers that have GPUs in the kubelet's last list";
-        let containers = ConstGauge::new(known.owners() as u64);
-        containers.encode(encoder.encode_descriptor(
-            "infmon_pod_resources_containers",
-            help,
-            None,
-            MetricType::Gauge,
-        )?)
+        let help = "GPUs and parts of them in the kubelet's last list";
+        let devices = ConstGauge::new(known.devices() as u64);
+        devices.encode(encoder.encode_descriptor("infmon_pod_resources_devices", help, None, MetricType::Gauge)?)
     }
 }
 
@@ -229,7 +224,7 @@ mod tests {
             "infmon_operator_connected{operator=\"10.0.0.1:9443\"} 1",
             "infmon_pod_resources_state{state=\"Off\"} 0",
             "infmon_pod_resources_state{state=\"Fresh\"} 1",
-            "infmon_pod_resources_containers 0",
+            "infmon_pod_resources_devices 0",
             "infmon_pod_resources_calls_total{result=\"ok\"} 1",
         ];
         for line in lines {

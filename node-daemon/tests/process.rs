@@ -338,7 +338,7 @@ async fn asks_the_kubelet_and_says_whether_it_answers() {
     let metrics = daemon.get("/metrics").await.unwrap();
     for line in [
         "infmon_pod_resources_state{state=\"Fresh\"} 1",
-        "infmon_pod_resources_containers 1",
+        "infmon_pod_resources_devices 1",
         "infmon_pod_resources_calls_total{result=\"ok\"} 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

@@ -57,9 +57,10 @@ impl Knowledge {
         turned
     }
 
-    /// Containers in the last list.
-    pub(crate) fn owners(&self) -> usize {
-        self.list.as_ref().map_or(0, |(_, owners)| owners.len())
+    /// Devices in the last list.
+    pub(crate) fn devices(&self) -> usize {
+        let owners = self.list.iter().flat_map(|(_, owners)| owners);
+        owners.map(|owner| owner.devices.len()).sum()
     }
 
     /// Age of the last list.
@@ -131,7 +132,7 @@ mod tests {
 
         // No owner at all, and the kubelet says so.
         assert!(known.succeeded(at(100), Vec::new()));
-        assert_eq!((known.owners(), known.report(at(100)).age), (0, Some(Duration::ZERO)));
+        assert_eq!((known.devices(), known.report(at(100)).age), (0, Some(Duration::ZERO)));
         assert_eq!(known.report(at(100)).failure, None);
     }
 }

@@ -87,9 +87,9 @@ pub(crate) async fn follow(
         let socket = options.socket.display();
         let wait = match outcome {
             Ok(owners) => {
-                let containers = owners.len();
                 if known.succeeded(asked, owners) {
-                    tracing::info!(%socket, containers, "the kubelet tells which pods have which GPUs");
+                    let devices = known.devices();
+                    tracing::info!(%socket, devices, "the kubelet tells which pods have which GPUs");
                 }
                 backoff.reset();
                 options.period
