@@ -88,9 +88,9 @@ pub(crate) fn run(action: Action) -> anyhow::Result<()> {
             install,
         } => {
             if install {
-                requirements::install()?;
+                requirements::install(&[])?;
             } else {
-                requirements::check()?;
+                requirements::check(&[])?;
             }
             let images = image::build(profile(release), VERSION, Path::new(IMAGES))?;
             let wish = Wish {

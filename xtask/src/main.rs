@@ -7,11 +7,13 @@
 //! | `test` | the tests, and what they need built before |
 //! | `image` | the container images |
 //! | `cluster` | a real cluster on this machine, with the product in it |
+//! | `e2e` | the suite on a real cluster |
 //! | `ci` | everything that has to pass before a change is merged |
 //! | `workspace` | the repository's folder, its files, programs run in it |
 
 mod ci;
 mod cluster;
+mod e2e;
 mod generate;
 mod image;
 mod test;
@@ -55,6 +57,8 @@ enum Command {
         #[command(subcommand)]
         action: cluster::Action,
     },
+    /// Run the suite on a real cluster: the one of KUBECONFIG, or one that is started for it
+    E2e(e2e::Arguments),
     /// Everything that has to pass before a change is merged
     Ci,
 }
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Test { arguments } => test::run(&arguments),
         Command::Image(arguments) => image::run(&arguments),
         Command::Cluster { action } => cluster::run(action),
+        Command::E2e(arguments) => e2e::run(&arguments),
         Command::Ci => ci::run(),
     };
     match done {

@@ -117,14 +117,16 @@ impl Installation {
         })
     }
 
-    /// Pods of a component: `operator` or `node-daemon`.
+    /// Pods of a component, `operator` or `node-daemon`, but for those on their way out.
     ///
     /// # Errors
     /// When the API server does not answer.
     pub fn pods(&self, session: &Session, component: &str) -> anyhow::Result<Vec<Value>> {
-        session.api().list(&format!(
+        let mut pods = session.api().list(&format!(
             "/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component={component}"
-        ))
+        ))?;
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(pods)
     }
 }
 
