@@ -17,6 +17,9 @@ use crate::{
 };
 
 /// llama-server with a tiny model, on port 8080 of every address; whoever runs it adds `--metrics` and what else is wanted.
+///
+/// After SIGTERM it computes no more, and still keeps the connections of requests open until their clients go: give its pods a
+/// short `terminationGracePeriodSeconds`.
 pub const LLAMA_SERVER: &str = "infmon.test/llama-server:1";
 /// The program `infmon-gateway`; its first argument is `serve` or `load`.
 pub const GATEWAY: &str = "infmon.test/gateway:1";

@@ -1,7 +1,7 @@
 //! A folder with llama-server and what it needs to run: the root of a container.
 //!
 //! Older releases of Debian have no llama-server, and that of unstable does not run on their libraries. So debootstrap
-//! installs unstable into a folder of its own, and what llama-server does not need is left behind: 45 of 280 MB stay. The result
+//! installs unstable into a folder of its own, and what llama-server does not need is left behind: 43 of 280 MB stay. The result
 //! is kept in the cache folder of the tests' tools; to have a newer one, remove it there.
 
 use std::{
@@ -36,6 +36,9 @@ const NEEDED: [(&str, &str); 3] = [
     ("unshare", "util-linux"),
     ("chroot", "coreutils"),
 ];
+/// Runs a command with its output in a file, `$0`, and says what is not mere information when it fails: debootstrap names each of
+/// two hundred packages several times, on its standard output.
+const QUIETLY: &str = r#""$@" >"$0" 2>&1 || { status=$?; grep -v '^I: ' "$0" >&2; exit $status; }"#;
 /// 20 to 40 s are usual.
 const INSTALL: Duration = Duration::from_secs(15 * 60);
 const SHORT: Duration = Duration::from_secs(60);
@@ -64,7 +67,7 @@ impl LlamaRoot {
         let missing = missing();
         ensure!(
             missing.is_empty(),
-            "llama-server for tests comes from Debian, which needs: {}",
+            "llama-server for tests is installed by debootstrap, and this machine lacks {}",
             missing.join("; ")
         );
         fs::create_dir_all(&cache).with_context(|| format!("failed to create {}", cache.display()))?;
@@ -114,14 +117,14 @@ fn remove(folder: &Path) -> anyhow::Result<()> {
 fn missing() -> Vec<String> {
     let mut missing = Vec::new();
     if !is_root() {
-        missing.push("root, which debootstrap runs as".to_owned());
+        missing.push("root rights: run as root".to_owned());
     }
     let programs = NEEDED.into_iter().filter(|(program, _)| !in_path(program));
     let keyring = (!Path::new(KEYRING).is_file()).then_some((KEYRING, "debian-archive-keyring"));
     let (names, packages): (Vec<_>, Vec<_>) = programs.chain(keyring).unzip();
     if !names.is_empty() {
         missing.push(format!(
-            "{}: apt-get install --no-install-recommends {}",
+            "{}: on Debian, apt-get install --no-install-recommends {}",
             names.join(", "),
             packages.join(" ")
         ));
@@ -171,8 +174,8 @@ fn install(folder: &Path) -> anyhow::Result<()> {
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
-        // debootstrap says on its standard output what went wrong.
-        .args(["sh", "-c", "exec \"$@\" >&2", "sh"])
+        .args(["sh", "-c", QUIETLY])
+        .arg(folder.with_extension("log"))
         .args(["debootstrap", "--variant=minbase", "--force-check-gpg"])
         .arg(format!("--keyring={KEYRING}"))
         .arg(format!("--include={PACKAGE}"))
