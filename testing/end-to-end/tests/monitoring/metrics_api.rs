@@ -87,7 +87,8 @@ fn metrics_are_read_in_both_versions_and_only_by_those_who_may() -> anyhow::Resu
     eventually("jane may read", Duration::from_secs(15), || {
         jane.ask(&path)?.success().map(drop)
     })?;
-    let elsewhere = jane.ask(&Monitor::existing(cluster.api(), "default", "any").metric_path("v1beta2", "queue-depth"))?;
+    let elsewhere =
+        jane.ask(&Monitor::existing(cluster.api(), "default", "any").metric_path("v1beta2", "queue-depth"))?;
     ensure!(elsewhere.status == 403, "{elsewhere:?}");
 
     let unknown = cluster.api().ask(&monitor.metric_path("v1beta2", "no-such-metric"))?;
