@@ -5,9 +5,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use infmon_cluster::{Cluster, Wish, requirements, supervisor};
 use infmon_control_plane::{HelmVersion, Tools};
-use infmon_packaging::product::VERSION;
+use infmon_packaging::product::{BuiltImage, VERSION};
 use std::env;
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -69,8 +68,6 @@ pub(crate) enum Action {
     },
 }
 
-/// Where the images of the product lie.
-pub(crate) const IMAGES: &str = "target/images";
 /// Namespace and release of the README.
 const NAMESPACE: &str = "inference-monitor-system";
 const RELEASE: &str = "inference-monitor";
@@ -92,7 +89,7 @@ pub(crate) fn run(action: Action) -> anyhow::Result<()> {
             } else {
                 requirements::check(&[])?;
             }
-            let images = image::build(profile(release), VERSION, Path::new(IMAGES))?;
+            let images = build_images(release, VERSION)?;
             let wish = Wish {
                 nodes,
                 gpus,
@@ -119,12 +116,13 @@ pub(crate) fn run(action: Action) -> anyhow::Result<()> {
     }
 }
 
-fn profile(release: bool) -> image::Profile {
-    if release {
+fn build_images(release: bool, tag: &str) -> anyhow::Result<Vec<BuiltImage>> {
+    let profile = if release {
         image::Profile::Image
     } else {
         image::Profile::Dev
-    }
+    };
+    image::build(profile, tag, profile.folder())
 }
 
 /// This program again, as the parent of the cluster's processes.
@@ -194,7 +192,7 @@ pub(crate) fn kubectl(cluster: &Cluster) -> anyhow::Result<Command> {
 /// Builds the images under a tag of their own, imports them, and upgrades the release to that tag.
 fn reload(cluster: &Cluster, release: bool, helm_arguments: &[String]) -> anyhow::Result<()> {
     let tag = format!("dev-{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
-    let images = image::build(profile(release), &tag, Path::new(IMAGES))?;
+    let images = build_images(release, &tag)?;
     let built = Instant::now();
     for node in cluster.nodes() {
         for image in &images {

@@ -12,8 +12,6 @@ use std::time::Instant;
 
 /// The package that holds the suite.
 pub(crate) const SUITE: &str = "infmon-cluster-tests";
-/// What cargo builds of the gateway and the load.
-const GATEWAY: &str = "target/debug/infmon-gateway";
 /// Where the logs of a failed run stay, below `target`.
 const LOGS: &str = "target/e2e-logs";
 
@@ -137,22 +135,23 @@ fn suite(kubeconfig: &Path, arguments: &[String]) -> anyhow::Result<()> {
 
 /// The images of the product and of what runs beside it.
 fn images(dev: bool) -> anyhow::Result<Vec<PathBuf>> {
-    let folder = Path::new(cluster::IMAGES);
     let profile = if dev {
         image::Profile::Dev
     } else {
         image::Profile::Image
     };
+    let folder = profile.folder();
     let mut images: Vec<PathBuf> = image::build(profile, VERSION, folder)?
         .into_iter()
         .map(|image| image.archive)
         .collect();
     let mut build = workspace::cargo();
     build.args(["build", "--package", "infmon-workloads", "--bins"]);
-    workspace::run(build)?;
+    let built = workspace::executables(build)?;
+    let gateway = built.first().context("cargo built no infmon-gateway")?;
     images.push(infmon_workloads::images::write(
         &workspace::root().join(folder),
-        &workspace::root().join(GATEWAY),
+        gateway,
     )?);
     Ok(images)
 }

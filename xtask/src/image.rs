@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     env,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 use tempfile::TempDir;
 
@@ -20,6 +20,8 @@ pub(crate) use infmon_packaging::product::VERSION;
 
 /// Folder of the archives, unless another is asked for.
 pub(crate) const FOLDER: &str = "target/images";
+/// Where those for a cluster on this machine go: both have the same names.
+const DEV_FOLDER: &str = "target/images/dev";
 /// Most bytes of an image that goes to users.
 const MOST_BYTES: u64 = 25 << 20;
 const MIB: f64 = (1 << 20) as f64;
@@ -37,6 +39,16 @@ pub(crate) enum Profile {
     Image,
     /// For a cluster on this machine: as `cargo build` builds them, and not compressed
     Dev,
+}
+
+impl Profile {
+    /// Where its archives go unless another folder is named.
+    pub(crate) fn folder(self) -> &'static Path {
+        Path::new(match self {
+            Self::Image => FOLDER,
+            Self::Dev => DEV_FOLDER,
+        })
+    }
 }
 
 #[derive(clap::Args)]
@@ -165,7 +177,7 @@ fn binaries(profile: Profile) -> anyhow::Result<TempDir> {
 /// Builds the programs, and gives the paths of their binaries.
 fn cargo_build(profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
     let mut build = workspace::cargo();
-    build.args(["build", "--bins", "--message-format=json-render-diagnostics"]);
+    build.args(["build", "--bins"]);
     for program in PROGRAMS {
         build.args(["--package", program.binary]);
     }
@@ -173,19 +185,7 @@ fn cargo_build(profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
         build.args(["--locked", "--profile", "image"]);
         without_paths(&mut build)?;
     }
-    build.stderr(Stdio::inherit());
-    let messages = workspace::output(build)?;
-    Ok(messages.lines().filter_map(executable).collect())
-}
-
-/// The binary that a message of cargo tells of.
-fn executable(message: &str) -> Option<PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-    }
-    let message: Message = serde_json::from_str(message).ok()?;
-    message.executable
+    workspace::executables(build)
 }
 
 /// Replaces the paths of this machine in what is compiled: they would tell who built it where, and differ elsewhere.
@@ -260,24 +260,8 @@ struct Package {
 
 #[cfg(test)]
 mod tests {
-    use super::{executable, table};
+    use super::table;
     use infmon_packaging::{oci::Digest, product::BuiltImage};
-    use std::path::PathBuf;
-
-    #[test]
-    fn binaries_are_found_among_the_messages() {
-        for (message, path) in [
-            (
-                r#"{"reason":"compiler-artifact","executable":"/t/infmon-operator"}"#,
-                Some("/t/infmon-operator"),
-            ),
-            (r#"{"reason":"compiler-artifact","executable":null}"#, None),
-            (r#"{"reason":"build-finished","success":true}"#, None),
-            ("no JSON", None),
-        ] {
-            assert_eq!(executable(message), path.map(PathBuf::from), "{message}");
-        }
-    }
 
     #[test]
     fn the_table_has_a_line_for_each_image() {

@@ -96,6 +96,20 @@ pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
     bail!("{line}: {status}")
 }
 
+/// Runs a `cargo build` and gives the paths of the programs that it built or had built before.
+pub(crate) fn executables(mut build: Command) -> anyhow::Result<Vec<PathBuf>> {
+    build
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit());
+    Ok(output(build)?.lines().filter_map(executable).collect())
+}
+
+/// The program that a message of cargo tells of.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    message["executable"].as_str().map(PathBuf::from)
+}
+
 /// Runs a program and gives its standard output.
 pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
     let line = line(&command);
@@ -122,4 +136,25 @@ fn line(command: &Command) -> String {
         line.push_str(&argument.to_string_lossy());
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executable;
+    use std::path::PathBuf;
+
+    #[test]
+    fn binaries_are_found_among_the_messages() {
+        for (message, path) in [
+            (
+                r#"{"reason":"compiler-artifact","executable":"/t/infmon-operator"}"#,
+                Some("/t/infmon-operator"),
+            ),
+            (r#"{"reason":"compiler-artifact","executable":null}"#, None),
+            (r#"{"reason":"build-finished","success":true}"#, None),
+            ("no JSON", None),
+        ] {
+            assert_eq!(executable(message), path.map(PathBuf::from), "{message}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ fn the_queue_scales_the_servers_up_and_down() -> anyhow::Result<()> {
         scaling_active(session, &namespace, "chat")
     })?;
 
-    servers::load(&namespace, "chat", 12)?;
+    servers::load(&namespace, "chat", 16)?;
     let queue = || number(queued(session, &namespace, "chat"));
     let metric = || number(monitor.metric("queue-depth").and_then(quantity));
     // Both are asked in turn, so that the difference of their times is a difference of ours.
