@@ -1,9 +1,9 @@
 //! `cargo xtask e2e`: the suite on a real cluster.
 
 use crate::{cluster, image, test, workspace};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
-use infmon_cluster::{Cluster, Wish, requirements};
+use infmon_cluster::{Cluster, Wish, requirements, traces};
 use infmon_packaging::product::VERSION;
 use std::env;
 use std::fs;
@@ -75,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(left_over) = Cluster::find(&arguments.name)? {
         left_over.down()?;
     }
+    let before = traces::look()?;
     let begun = Instant::now();
     let cluster = Cluster::up(
         &arguments.name,
@@ -99,6 +100,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("left running: cargo xtask cluster down --name {}", arguments.name);
     } else {
         cluster.down()?;
+        let left: Vec<String> = traces::look()?.difference(&before).cloned().collect();
+        if !left.is_empty() {
+            bail!("the cluster left on this machine:\n{}", left.join("\n"));
+        }
     }
     done
 }

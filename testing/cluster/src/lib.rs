@@ -18,6 +18,7 @@
 //! | [`control_groups`] | the folders of control groups, version 1 and 2 |
 //! | [`images`] | the images that the cluster itself needs |
 //! | [`simulated_gpus`] | GPUs that do not exist: the NVML stand-in and a device plugin |
+//! | [`traces`] | what a cluster may leave on a machine |
 //! | [`pod_processes`] | the processes of a pod, as the machine sees them |
 
 pub mod cluster;
@@ -29,6 +30,7 @@ pub mod pod_processes;
 pub mod requirements;
 pub mod simulated_gpus;
 pub mod supervisor;
+pub mod traces;
 
 pub use cluster::{Cluster, Settings, Wish};
 pub use node::Node;

@@ -5,3 +5,4 @@ mod faults;
 mod gpus;
 mod installing;
 mod rolling;
+mod services;
