@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use infmon_cluster::{Cluster, Wish, requirements, traces};
 use infmon_packaging::product::VERSION;
+use infmon_workloads::llama_root::LlamaRoot;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -112,7 +113,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 pub(crate) fn run_where_possible() -> anyhow::Result<()> {
     let arguments = Arguments::default();
     if env::var_os("KUBECONFIG").is_none_or(|value| value.is_empty())
-        && let Err(error) = requirements::install(&[DEBOOTSTRAP])
+        // The distribution's archive may be out of reach, which says nothing about the product.
+        && let Err(error) = requirements::install(&[DEBOOTSTRAP]).and_then(|()| LlamaRoot::locate().map(drop))
     {
         eprintln!("SKIPPED: the suite on a real cluster: {error:#}");
         return Ok(());

@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::bail;
-use infmon_control_plane::process;
+use infmon_control_plane::{cache_folder, process};
+
+use crate::control_groups;
 
 /// Programs, and the Debian package that has each.
 const PROGRAMS: [Program; 9] = [
@@ -27,6 +29,15 @@ const PLUGIN_FOLDERS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec
 /// The plugins that a node uses.
 const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
 const PLUGINS_PACKAGE: &str = "containernetworking-plugins";
+/// What a node is made of, tried once in namespaces that end with it.
+const PROBE: &str = r#"
+folder=$(mktemp -d -p "$1") && trap 'umount "$folder/merged" 2>/dev/null; rm -rf "$folder"' EXIT &&
+mkdir "$folder/lower" "$folder/upper" "$folder/work" "$folder/merged" &&
+mount -t overlay overlay -o "lowerdir=$folder/lower,upperdir=$folder/upper,workdir=$folder/work" "$folder/merged" &&
+ip link add one type veth peer name two && ip link add three type bridge && nft list ruleset >/dev/null
+"#;
+/// How long that may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
 /// How long installing packages may take.
 const INSTALL: Duration = Duration::from_secs(300);
 
@@ -65,6 +76,13 @@ impl Missing {
                 missing.programs.push(program.to_owned());
                 missing.add(package);
             }
+        }
+        if missing.is_empty()
+            && let Err(error) = probe()
+        {
+            missing.rights.push(format!(
+                "namespaces, overlay mounts or bridges are not allowed here: {error:#}"
+            ));
         }
         if plugin_folder().is_none() {
             missing.programs.push(format!("the CNI plugins {}", PLUGINS.join(", ")));
@@ -140,6 +158,29 @@ pub fn install(further: &[Program]) -> anyhow::Result<()> {
         }
     }
     check(further)
+}
+
+/// Whether root may do here what a node needs; in a container it often may not.
+fn probe() -> anyhow::Result<()> {
+    let folder = cache_folder()?;
+    fs::create_dir_all(&folder)?;
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "sh",
+            "-c",
+            PROBE,
+            "probe",
+        ])
+        .arg(&folder);
+    process::run(command, "", PROBE_LIMIT)?;
+    control_groups::create("infmon-probe")?;
+    control_groups::remove("infmon-probe")
 }
 
 /// The folder with the CNI plugins.
