@@ -57,6 +57,12 @@ impl HistogramFold {
         }
     }
 
+    /// The values it is made of.
+    pub(crate) fn values(&self) -> Vec<u32> {
+        let buckets = self.buckets.iter().map(|&(_, value)| value);
+        self.sums.iter().chain(&self.counts).copied().chain(buckets).collect()
+    }
+
     /// The histogram; `None` unless it is whole: sum, count, and buckets that rise up to infinity.
     pub(crate) fn fold(&self, values: &[f64]) -> Option<Histogram> {
         let sum_seconds = total(&self.sums, values).filter(|sum| sum.is_finite())?;

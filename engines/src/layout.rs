@@ -61,6 +61,20 @@ impl Layout {
         })
     }
 
+    /// The plan that the layout led to.
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The numbers of the series that are mapped, in the order of their values.
+    pub(crate) fn mapped_series(&self) -> impl Iterator<Item = usize> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.1 != UNMAPPED)
+            .map(|(series, _)| series)
+    }
+
     /// Reads a body that differs from the last one in values only; `None` for any other.
     pub(crate) fn read(&mut self, body: &[u8]) -> Option<Reading> {
         let mut in_text = 0;

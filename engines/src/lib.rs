@@ -10,6 +10,7 @@ mod error;
 mod explanation;
 pub mod exposition;
 mod histogram;
+mod inspection;
 mod json;
 mod layout;
 mod llamacpp;
@@ -21,6 +22,7 @@ mod vllm;
 
 pub use error::ReadError;
 pub use explanation::{Explanation, HttpProblem, explain_http};
+pub use inspection::{FieldSource, IgnoredFamily, Inspection, inspect};
 pub use reader::{BodyReader, Reading};
 pub use sample::{Engine, EngineSample, Histogram, Latency};
 pub use slots::{Slots, SlotsError, merge_slots, read_slots};

@@ -1,6 +1,7 @@
 //! From a body's values to a sample: which value feeds which field, found once per layout and then only applied.
 
 use crate::histogram::HistogramFold;
+use crate::inspection::FieldValues;
 use crate::reader::Reading;
 use crate::sample::{Engine, EngineSample, Histogram};
 
@@ -26,6 +27,32 @@ pub(crate) enum Field {
     PerOutputToken,
     EndToEnd,
     QueueTime,
+}
+
+impl Field {
+    /// The name in the JSON form of a sample.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::KvCacheUsage => "kvCacheUsage",
+            Self::HostCacheUsage => "hostCacheUsage",
+            Self::PromptTokens => "promptTokensTotal",
+            Self::GeneratedTokens => "generatedTokensTotal",
+            Self::Preemptions => "preemptionsTotal",
+            Self::PrefixHitTokens => "prefixCacheHitTokensTotal",
+            Self::PrefixQueryTokens => "prefixCacheQueryTokensTotal",
+            Self::PrefixHitRatio => "prefixCacheHitRatio",
+            Self::RequestsSucceeded => "requestsSucceededTotal",
+            Self::RequestsFailed => "requestsFailedTotal",
+            Self::Awake => "sleeping",
+            Self::TimeToFirstToken => "latency.timeToFirstToken",
+            Self::InterToken => "latency.interToken",
+            Self::PerOutputToken => "latency.perOutputToken",
+            Self::EndToEnd => "latency.endToEnd",
+            Self::QueueTime => "latency.queueTime",
+        }
+    }
 }
 
 /// The part of a field that one series carries.
@@ -157,6 +184,23 @@ impl Plan {
             required,
             hint,
         }
+    }
+
+    /// Which values feed which field, in the order of the model.
+    pub(crate) fn field_values(&self) -> Vec<FieldValues> {
+        let scalars = self.scalars.iter().map(|fold| FieldValues {
+            field: fold.field.name(),
+            values: fold.terms.iter().map(|&(_, value)| value).collect(),
+        });
+        let histograms = self.histograms.iter().map(|(field, fold)| FieldValues {
+            field: field.name(),
+            values: fold.values(),
+        });
+        let adapters = (!self.adapters.is_empty()).then(|| FieldValues {
+            field: "loraAdapters",
+            values: self.adapters.iter().map(|set| set.value).collect(),
+        });
+        scalars.chain(adapters).chain(histograms).collect()
     }
 
     /// Makes a reading of the values of a body that has this plan's layout.

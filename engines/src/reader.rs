@@ -4,6 +4,7 @@ use crate::collector::Mapper;
 use crate::detect::{Product, detect};
 use crate::error::ReadError;
 use crate::exposition::{Exposition, Item};
+use crate::inspection::FieldValues;
 use crate::json;
 use crate::layout::{Layout, Mark};
 use crate::sample::{Engine, EngineSample};
@@ -43,6 +44,18 @@ impl BodyReader {
     #[must_use]
     pub const fn read_from_layout(&self) -> bool {
         self.from_layout
+    }
+
+    /// Which values fed which field of the last body; empty before the first, and for a body too large to keep its layout.
+    pub(crate) fn field_values(&self) -> Vec<FieldValues> {
+        self.layout
+            .as_ref()
+            .map_or_else(Vec::new, |layout| layout.plan().field_values())
+    }
+
+    /// The numbers of the series of the last body that are mapped, in the order of their values.
+    pub(crate) fn mapped_series(&self) -> impl Iterator<Item = usize> {
+        self.layout.iter().flat_map(Layout::mapped_series)
     }
 
     /// Reads a metrics body. The same body gives the same result whatever was read before.

@@ -1,0 +1,125 @@
+//! What a body gave and what was left: which series fed which field, which are missing, which were not looked at. For people who ask why
+//! a field is absent; scraping does not need it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::ReadError;
+use crate::exposition::{Exposition, Item};
+use crate::reader::{BodyReader, Reading};
+use crate::sample::Engine;
+
+/// One body, taken apart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inspection {
+    /// The engine recognised; `None` where the user's word had to stand for it.
+    pub engine: Option<Engine>,
+    /// Metric generation of the engine.
+    pub generation: String,
+    /// What a scrape makes of the same body: sample, missing series by their newest names, and the flag that gives them.
+    pub reading: Reading,
+    /// The fields that are filled, in the order of the model, each with the series that fed it.
+    pub fields: Vec<FieldSource>,
+    /// Families that fed nothing, by name.
+    pub ignored: Vec<IgnoredFamily>,
+}
+
+/// The series behind one field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSource {
+    /// Name of the field as in the JSON form of a sample, for example `latency.timeToFirstToken`.
+    pub field: &'static str,
+    /// Names of the series, without labels, each once.
+    pub names: Vec<String>,
+    /// Sample lines that were folded into the field.
+    pub series: usize,
+}
+
+/// A family that fed nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IgnoredFamily {
+    /// Name of the series, without labels; those of a histogram or a counter are one family.
+    pub name: String,
+    /// Sample lines.
+    pub series: usize,
+}
+
+/// Which series fed a field, as numbers of the mapped values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FieldValues {
+    pub(crate) field: &'static str,
+    pub(crate) values: Vec<u32>,
+}
+
+/// Takes one body apart. `forced` is the engine that the user named.
+///
+/// # Errors
+///
+/// The same as [`BodyReader::read`].
+pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadError> {
+    let mut reader = BodyReader::new(forced);
+    let reading = reader.read(body)?;
+    let unescaped: Option<String> = match body.trim_ascii_start().first() {
+        Some(b'"') => serde_json::from_slice(body).ok(),
+        _ => None,
+    };
+    let text = unescaped.as_ref().map_or(body, String::as_bytes);
+    let (mapped, all) = names(&reader, text);
+    let mut used = BTreeSet::new();
+    let mut fields = Vec::new();
+    for source in reader.field_values() {
+        let names: BTreeSet<&str> = source
+            .values
+            .iter()
+            .filter_map(|&value| mapped.get(value as usize).map(String::as_str))
+            .collect();
+        used.extend(names.iter().map(|name| family(name).to_owned()));
+        fields.push(FieldSource {
+            field: source.field,
+            series: source.values.len(),
+            names: names.into_iter().map(str::to_owned).collect(),
+        });
+    }
+    let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in &all {
+        if !used.contains(family(name)) {
+            *ignored.entry(family(name)).or_default() += 1;
+        }
+    }
+    Ok(Inspection {
+        engine: reading.sample.engine,
+        generation: reading.sample.generation.clone(),
+        fields,
+        ignored: ignored
+            .into_iter()
+            .map(|(name, series)| IgnoredFamily {
+                name: name.to_owned(),
+                series,
+            })
+            .collect(),
+        reading,
+    })
+}
+
+/// The names of the mapped series in their order, and of all.
+fn names(reader: &BodyReader, text: &[u8]) -> (Vec<String>, Vec<String>) {
+    let mut exposition = Exposition::new(text);
+    let mut all = Vec::new();
+    while let Ok(Some(item)) = exposition.next_item() {
+        if let Item::Sample(sample) = item {
+            all.push(String::from_utf8_lossy(sample.name).into_owned());
+        }
+    }
+    let mapped = reader
+        .mapped_series()
+        .filter_map(|series| all.get(series).cloned())
+        .collect();
+    (mapped, all)
+}
+
+/// The name of the family that a series belongs to.
+fn family(name: &str) -> &str {
+    ["_bucket", "_sum", "_count", "_created"]
+        .into_iter()
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .unwrap_or(name)
+}
