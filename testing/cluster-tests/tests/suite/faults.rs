@@ -3,7 +3,10 @@
 use anyhow::{Context, ensure};
 use infmon_cluster::{Cluster, pod_processes};
 use infmon_cluster_tests::{Installation, Namespace, Reader, Session, installation::NAMESPACE, servers};
-use infmon_end_to_end::{Monitor, eventually, polling::took};
+use infmon_end_to_end::{
+    Monitor, eventually,
+    polling::{throughout, took},
+};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -137,6 +140,12 @@ fn a_killed_daemon_comes_back() -> anyhow::Result<()> {
     })?;
     took("kill -9 of a daemon -> ready again", killed);
     scene.wait_for_both(DAEMON_BACK)?;
+    // For longer than samples count as fresh.
+    throughout("Ready", Duration::from_secs(12), || {
+        let ready = scene.monitor.condition("Ready")?;
+        ensure!(ready.status == "True", "{ready:?}");
+        Ok(())
+    })?;
     let readings = reader.stop();
     println!("  {} reads, {} failed", readings.good, readings.failed.len());
     // It is back before the last samples are stale (10 s), so nobody notices.
