@@ -12,10 +12,17 @@ use std::time::{Duration, Instant};
 fn an_update_loses_no_read() -> anyhow::Result<()> {
     let session = Session::get()?;
     let namespace = Namespace::create(session, "rolling")?;
-    let installation = Installation::with(session, &[])?;
+    // Daemons of the profiles of a test before go soon.
+    let grace = "nodeDaemon.removalGraceSeconds=5";
+    let installation = Installation::with(session, &[grace])?;
     servers::llama(&namespace, "chat", 2)?;
     let monitor = Monitor::apply(session.api(), namespace.name(), "chat", "chat", &json!({}))?;
     namespace.wait_for_replicas("chat", 2, servers::START)?;
+    eventually("one DaemonSet", Duration::from_secs(60), || {
+        let sets = installation.daemon_sets(session)?;
+        ensure!(sets.len() == 1, "{}", sets.len());
+        Ok(())
+    })?;
     installation.wait_for_daemons(session)?;
     monitor.wait_for("Ready", "True", Duration::from_secs(30))?;
     eventually("a metric", Duration::from_secs(30), || {
@@ -27,7 +34,10 @@ fn an_update_loses_no_read() -> anyhow::Result<()> {
     let reader = Reader::start(session, &monitor.metric_path("v1beta2", "queue-depth"));
     let begun = Instant::now();
     // Their log's format is part of both pod templates.
-    let installation = Installation::with(session, &["operator.logFormat=text", "nodeDaemon.logFormat=text"])?;
+    let installation = Installation::with(
+        session,
+        &[grace, "operator.logFormat=text", "nodeDaemon.logFormat=text"],
+    )?;
     eventually("other operators and other daemons", Duration::from_secs(120), || {
         for (component, before) in [("operator", &operators), ("node-daemon", &daemons)] {
             let now = installation.pods(session, component)?;
