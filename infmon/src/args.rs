@@ -1,5 +1,6 @@
 //! Command line.
 
+use crate::inspect::Inspect;
 use clap::{Parser, Subcommand};
 use infmon_runtime::LogFormat;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ pub enum Command {
     Demo(Demo),
     /// Watch the servers of InferenceMonitor documents, the same YAML as in a cluster
     Run(Run),
+    /// Show what the product sees in what a server exposes: for a first look, and for a bug report
+    Inspect(Inspect),
 }
 
 /// `infmon demo`

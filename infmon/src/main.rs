@@ -10,7 +10,15 @@ const LEFT_BEHIND: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     infmon_runtime::install_crypto_provider();
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors.
+            let code = if error.use_stderr() { infmon::inspect::USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -21,7 +29,7 @@ fn main() -> ExitCode {
         outcome
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("infmon: {}", infmon_runtime::termination::message(&error));
             ExitCode::FAILURE

@@ -1,0 +1,83 @@
+//! Command line of `infmon inspect`.
+
+use super::source::Source;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use infmon_engines::Engine;
+
+/// Names of `spec.engine`; those that this version reads can be given.
+const ENGINE_NAMES: [&str; 9] = [
+    "VLLM",
+    "LlamaCpp",
+    "SGLang",
+    "Triton",
+    "TensorRTLLM",
+    "TGI",
+    "LMDeploy",
+    "NIM",
+    "Ollama",
+];
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0   an inference server, also when series are missing
+  1   no body: the file cannot be read, or the server gave none
+  2   readable, but not an inference server, or not the one that --engine names
+  3   malformed
+  64  wrong use of the command line
+
+Examples:
+  infmon inspect metrics.txt
+  infmon inspect metrics.txt --slots slots.json
+  infmon inspect http://127.0.0.1:8000 --json
+  kubectl get --raw /api/v1/namespaces/prod/pods/vllm-0:8000/proxy/metrics | infmon inspect -";
+
+/// `infmon inspect`
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Inspect {
+    /// File with a metrics body, URL of a server, or `-` for standard input
+    ///
+    /// A URL without a path is asked for /metrics, and a llama-server for /slots as well. No credentials are sent.
+    #[arg(value_name = "FILE|URL|-", value_parser = source())]
+    pub body: Source,
+    /// What llama-server answers on /slots: file, URL, or `-`
+    #[arg(long, value_name = "FILE|URL|-", value_parser = source())]
+    pub slots: Option<Source>,
+    /// Take the body as that of this engine, as spec.engine does; by default its content tells
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub engine: Option<Engine>,
+    /// Print the sample as JSON, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn source() -> impl TypedValueParser<Value = Source> {
+    OsStringValueParser::new().try_map(|text| Source::parse(&text))
+}
+
+fn engine(text: &str) -> Result<Engine, String> {
+    let known = || {
+        ENGINE_NAMES
+            .into_iter()
+            .filter_map(|name| Some((name, Engine::from_name(name)?)))
+    };
+    known()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text))
+        .map(|(_, engine)| engine)
+        .ok_or_else(|| {
+            let names: Vec<&str> = known().map(|(name, _)| name).collect();
+            format!("this version reads {}", names.join(", "))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_are_named_as_in_the_spec_in_any_case() {
+        assert_eq!(engine("VLLM"), Ok(Engine::Vllm));
+        assert_eq!(engine("llamacpp"), Ok(Engine::LlamaCpp));
+        assert!(engine("auto").is_err_and(|error| error.contains("VLLM, LlamaCpp")));
+    }
+}

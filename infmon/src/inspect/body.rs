@@ -1,0 +1,82 @@
+//! What a body shows, and why another shows nothing. Pure: bytes in, findings or a failure out.
+
+use super::failure::Failure;
+use super::families;
+use infmon_engines::{Engine, Inspection, ReadError, inspect, read_slots};
+use serde::de::IgnoredAny;
+
+/// Characters of a faulty line that are shown.
+const LINE_LIMIT: usize = 100;
+
+/// Takes a body apart as the product does. `name` is where it comes from.
+pub(crate) fn look(name: &str, body: &[u8], forced: Option<Engine>) -> Result<Inspection, Failure> {
+    let inspection = inspect(forced, body).map_err(|error| failure(name, body, forced, &error))?;
+    // The product takes the user's word for the engine and says which series are missing; here nothing would be shown.
+    let nothing_seen = inspection.fields.is_empty() && inspection.reading.sample.kv_cache_capacity_tokens.is_none();
+    if let Some(engine) = forced
+        && nothing_seen
+        && inspect(None, body).is_err()
+    {
+        let hint = &inspection.reading.hint;
+        return Err(Failure::NotAServer(format!(
+            "{name}: no series of {}, which --engine names: {hint}. It has {}",
+            engine.as_str(),
+            families::counted(body)
+        )));
+    }
+    Ok(inspection)
+}
+
+fn failure(name: &str, body: &[u8], forced: Option<Engine>, error: &ReadError) -> Failure {
+    match error {
+        ReadError::Malformed { line, .. } => Failure::Malformed(match json_fault(body) {
+            Some(fault) => format!("{name}: neither Prometheus text nor JSON: {fault}"),
+            None => format!("{name}: {error}{}", shown_line(body, *line)),
+        }),
+        ReadError::Json { .. } if json_fault(body).is_some() => Failure::Malformed(format!(
+            "{name}: not complete JSON: {}",
+            json_fault(body).unwrap_or_default()
+        )),
+        ReadError::Json { .. } if read_slots(body).is_ok() => Failure::NotAServer(format!(
+            "{name}: this is what llama-server answers on /slots: give it with --slots, beside the body of /metrics"
+        )),
+        ReadError::UnknownEngine { .. } => {
+            Failure::NotAServer(format!("{name}: {error}. It has {}", families::counted(body)))
+        }
+        ReadError::WrongEngine { found, .. } => {
+            let named = forced.map_or("another engine", Engine::as_str);
+            Failure::NotAServer(format!(
+                "{name}: --engine names {named}, and the metrics are those of {found}: leave --engine out"
+            ))
+        }
+        // Whatever else there is to say of a body that can be read.
+        _ => Failure::NotAServer(format!("{name}: {error}")),
+    }
+}
+
+/// Where a body that begins as JSON does ceases to be JSON.
+fn json_fault(body: &[u8]) -> Option<String> {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | b'"')).then_some(())?;
+    let error = serde_json::from_slice::<IgnoredAny>(body).err()?;
+    Some(error.to_string())
+}
+
+/// The line, one line below, as far as it can be shown on a terminal.
+fn shown_line(body: &[u8], line: usize) -> String {
+    let text = body.split(|&b| b == b'\n').nth(line.saturating_sub(1));
+    let text = String::from_utf8_lossy(text.unwrap_or_default());
+    let mut shown: String = text
+        .trim()
+        .chars()
+        .take(LINE_LIMIT)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if text.trim().chars().count() > LINE_LIMIT {
+        shown.push('…');
+    }
+    if shown.is_empty() {
+        shown
+    } else {
+        format!("\n  {line} | {shown}")
+    }
+}

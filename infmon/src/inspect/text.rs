@@ -1,0 +1,298 @@
+//! What a body shows, for people: each field with its series, what is missing, what was not looked at. Pure: findings in, text out.
+
+use super::families::plural;
+use super::fields::{Fields, NAMES};
+use infmon_engines::{EngineSample, FieldSource, IgnoredFamily};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// Widest that a line of the list of ignored families gets.
+const WIDTH: usize = 118;
+/// Longer values are cut.
+const VALUE_WIDTH: usize = 60;
+
+/// A body, and what came from beside it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// Where the body comes from.
+    pub(crate) name: String,
+    /// What the product makes of it.
+    pub(crate) sample: EngineSample,
+    /// The series behind the fields.
+    pub(crate) sources: Vec<FieldSource>,
+    /// Series that conditions need, and that are not there.
+    pub(crate) missing: Vec<String>,
+    /// What to do about it, and about a second body that is not there.
+    pub(crate) next: Vec<String>,
+    /// Families that fed nothing.
+    pub(crate) ignored: Vec<IgnoredFamily>,
+}
+
+impl View {
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.heading();
+        text.push('\n');
+        self.fields(&mut text);
+        text.push('\n');
+        if !self.missing.is_empty() {
+            let _ = writeln!(text, "Missing: {}", self.missing.join(", "));
+        }
+        for next in &self.next {
+            let _ = writeln!(text, "Next: {next}");
+        }
+        let absent = self.absent();
+        if !absent.is_empty() {
+            wrapped(&mut text, "Absent: ", &absent);
+        }
+        self.ignored(&mut text);
+        text
+    }
+
+    fn heading(&self) -> String {
+        let engine = self.sample.engine.map_or("unknown engine", |engine| engine.as_str());
+        let mut heading = format!("{}: {engine}", self.name);
+        if !self.sample.generation.is_empty() {
+            let _ = write!(heading, " {}", self.sample.generation);
+        }
+        match self.sample.models.as_slice() {
+            [] => {}
+            [model] => {
+                let _ = write!(heading, ", model {}", clean(model));
+            }
+            models => {
+                let models: Vec<String> = models.iter().map(|model| clean(model)).collect();
+                let _ = write!(heading, ", models {}", models.join(", "));
+            }
+        }
+        heading.push('\n');
+        heading
+    }
+
+    fn fields(&self, text: &mut String) {
+        let fields = Fields::of(&self.sample);
+        let rows: Vec<(&str, String, String)> = NAMES
+            .into_iter()
+            .filter_map(|name| {
+                let source = self.sources.iter().find(|source| source.field == name);
+                let value = match fields.get(name) {
+                    Some(value) => shown(value),
+                    // An empty list of adapters is a value: none is loaded.
+                    None if name == "loraAdapters" && source.is_some() => "none".to_owned(),
+                    None if source.is_some() => "not usable".to_owned(),
+                    None => return None,
+                };
+                let per_copy = fields.get(name).map_or(1, series_of_one);
+                let series = source.map(|source| series(source, per_copy)).unwrap_or_default();
+                Some((name, value, series))
+            })
+            .collect();
+        let name_width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0).max(5);
+        let value_width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or(0).max(5);
+        let mut row = |name: &str, value: &str, series: &str| {
+            let line = format!("{name:<name_width$}  {value:<value_width$}  {series}");
+            text.push_str(line.trim_end());
+            text.push('\n');
+        };
+        row("FIELD", "VALUE", "SERIES");
+        for (name, value, series) in &rows {
+            row(name, value, series);
+        }
+    }
+
+    /// Fields that nothing in the body feeds.
+    fn absent(&self) -> Vec<String> {
+        let fields = Fields::of(&self.sample);
+        NAMES
+            .into_iter()
+            .filter(|name| fields.get(name).is_none() && self.sources.iter().all(|source| source.field != *name))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn ignored(&self, text: &mut String) {
+        // Python's client adds to each counter the time when it began to count, as `_created` without the `_total`.
+        let (times, families): (Vec<_>, Vec<_>) = self.ignored.iter().partition(|family| self.is_of_a_counter(family));
+        let series: usize = families.iter().map(|family| family.series).sum();
+        let mut heading = format!(
+            "Ignored: {} with {series} series",
+            plural(families.len(), "family", "families")
+        );
+        if !times.is_empty() {
+            let times: usize = times.iter().map(|family| family.series).sum();
+            let _ = write!(heading, ", and {times} times of creation");
+        }
+        text.push_str(&heading);
+        text.push('\n');
+        let names: Vec<String> = families
+            .iter()
+            .map(|family| format!("{} {}", clean(&family.name), family.series))
+            .collect();
+        if !names.is_empty() {
+            wrapped(text, "  ", &names);
+        }
+    }
+
+    fn is_of_a_counter(&self, family: &IgnoredFamily) -> bool {
+        let counter = format!("{}_total", family.name);
+        self.ignored.iter().any(|other| other.name == counter)
+            || self.sources.iter().any(|source| source.names.contains(&counter))
+    }
+}
+
+/// The series that one rank or process has of a field: those of a histogram are a bucket per bound, a sum and a count.
+fn series_of_one(value: &Value) -> usize {
+    let buckets = value.get("buckets").and_then(Value::as_array);
+    buckets.map_or(1, |buckets| buckets.len() + 2)
+}
+
+/// The names behind a field, and how many copies they have where that is not one.
+fn series(source: &FieldSource, per_copy: usize) -> String {
+    let names: Vec<String> = source.names.iter().map(|name| clean(name)).collect();
+    let mut bases: Vec<&str> = Vec::new();
+    for name in &names {
+        let base = ["_bucket", "_sum", "_count"]
+            .into_iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .filter(|_| source.field.starts_with("latency."))
+            .unwrap_or(name);
+        if !bases.contains(&base) {
+            bases.push(base);
+        }
+    }
+    let words = bases.join(" + ");
+    let copies = source.series / per_copy.max(1);
+    if copies > bases.len() {
+        format!("{words} ({copies} series)")
+    } else {
+        words
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(number) => shown_number(number.as_f64()),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().filter_map(Value::as_str).map(clean).collect();
+            cut(&items.join(", "))
+        }
+        Value::Object(histogram) => {
+            let number = |name: &str| histogram.get(name).and_then(Value::as_f64);
+            let (count, sum) = (number("count"), number("sumSeconds"));
+            let mut words = shown_number(count);
+            if let (Some(count @ 1.0..), Some(sum)) = (count, sum) {
+                let _ = write!(words, ", mean {}", shown_seconds(sum / count));
+            }
+            words
+        }
+        Value::Null | Value::String(_) => cut(&clean(&value.to_string())),
+    }
+}
+
+/// Whole numbers as they are, others with the digits that people compare; the JSON has all of them.
+fn shown_number(number: Option<f64>) -> String {
+    match number {
+        Some(number) if number.fract() == 0.0 => number.to_string(),
+        Some(number) => {
+            let short = format!("{number:.4}");
+            short.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        None => String::new(),
+    }
+}
+
+fn shown_seconds(seconds: f64) -> String {
+    if seconds < 1.0 {
+        format!("{:.1} ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.2} s")
+    }
+}
+
+/// A name from a body, fit for a terminal.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn cut(text: &str) -> String {
+    if text.chars().count() <= VALUE_WIDTH {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(VALUE_WIDTH - 1).collect();
+    cut.push('…');
+    cut
+}
+
+/// Words with commas, on as many lines as it takes; the lines begin below `first`.
+fn wrapped(text: &mut String, first: &str, words: &[String]) {
+    let mut line = first.to_owned();
+    for (number, word) in words.iter().enumerate() {
+        let comma = if number + 1 < words.len() { "," } else { "" };
+        let length = line.chars().count();
+        if length > first.len() && length + word.chars().count() + comma.len() > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = " ".repeat(first.len());
+        }
+        line.push_str(word);
+        line.push_str(comma);
+        line.push(' ');
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_wrapped() {
+        let mut text = String::new();
+        let words: Vec<String> = (0..30).map(|number| format!("vllm:family_{number} 1")).collect();
+        wrapped(&mut text, "  ", &words);
+        assert!(text.lines().count() > 1 && text.lines().all(|line| line.len() <= WIDTH && line.starts_with("  v")));
+        assert_eq!(text.matches("vllm").count(), 30);
+    }
+
+    #[test]
+    fn times_of_creation_are_no_families() {
+        let family = |name: &str| IgnoredFamily {
+            name: name.to_owned(),
+            series: 2,
+        };
+        let view = View {
+            ignored: vec![family("a"), family("a_total"), family("b")],
+            ..View::default()
+        };
+        let text = view.text();
+        let end = "Ignored: 2 families with 4 series, and 2 times of creation\n  a_total 2, b 2\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn what_a_server_names_cannot_write_on_a_terminal() {
+        assert_eq!(clean("a\u{1b}[31mb"), "a\u{fffd}[31mb");
+    }
+
+    #[test]
+    fn a_field_that_is_fed_and_not_known_is_not_usable() {
+        let source = |field, name: &str| FieldSource {
+            field,
+            names: vec![name.to_owned()],
+            series: 1,
+        };
+        let view = View {
+            name: "a".into(),
+            sources: vec![source("prefixCacheHitRatio", "x"), source("loraAdapters", "y")],
+            ..View::default()
+        };
+        let text = view.text();
+        assert!(text.contains("prefixCacheHitRatio  not usable  x\n"), "{text}");
+        assert!(text.contains("loraAdapters         none        y\n"), "{text}");
+        assert!(!text.split("Absent").nth(1).unwrap().contains("loraAdapters"), "{text}");
+    }
+}

@@ -1,0 +1,283 @@
+//! Runs `infmon inspect` as a user does, on the bodies of real servers and against simulated ones.
+//!
+//! What it prints is compared with the files in `tests/inspect`; `INFMON_UPDATE_GOLDEN=1` writes them anew, to be looked at in the diff.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use infmon_simulated_engine::{Kind, Mode, SimulatedEngine};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Exit code, standard output, standard error.
+type Outcome = (i32, String, String);
+
+fn bodies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engines/tests/bodies")
+}
+
+/// Runs where the bodies are, so that no path of this machine is in what is printed.
+fn inspect(arguments: &[&str], input: &[u8]) -> Outcome {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_infmon"))
+        .arg("inspect")
+        .args(arguments)
+        .current_dir(bodies())
+        .env("http_proxy", "http://127.0.0.1:1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may end without reading.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn golden(name: &str, printed: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inspect").join(name);
+    if std::env::var_os("INFMON_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, printed).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap();
+    assert_eq!(printed, expected, "{name}: INFMON_UPDATE_GOLDEN=1 writes it anew");
+}
+
+#[test]
+fn the_json_is_that_of_the_sample() {
+    for (name, arguments) in [
+        ("vllm.json", &["vllm-0.32.0-queued.prom"][..]),
+        ("vllm-dp2.json", &["vllm-dp2.txt"]),
+        (
+            "llama-server.json",
+            &[
+                "llama-server-0.7.0-b11669-queued.prom",
+                "--slots",
+                "llama-server-0.7.0-b11669-slots.json",
+            ],
+        ),
+    ] {
+        let arguments = [arguments, &["--json"]].concat();
+        let (code, out, errors) = inspect(&arguments, b"");
+        assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+        assert!(serde_json::from_str::<Value>(&out).unwrap().is_object(), "{name}");
+        golden(name, &out);
+    }
+}
+
+#[test]
+fn the_text_names_the_series_of_each_field() {
+    let (code, out, errors) = inspect(
+        &[
+            "llama-server-0.7.0-b11669-queued.prom",
+            "--slots",
+            "llama-server-0.7.0-b11669-slots.json",
+        ],
+        b"",
+    );
+    assert_eq!((code, errors.as_str()), (0, ""));
+    golden("llama-server.txt", &out);
+
+    let (code, out, errors) = inspect(&["vllm-dp2.txt"], b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    for line in [
+        "vllm-dp2.txt: VLLM v1-0.12+, model meta-llama/Llama-3.1-8B-Instruct\n",
+        "\nFIELD                        VALUE              SERIES\n",
+        "\nwaiting                      8                  vllm:num_requests_waiting (2 series)\n",
+        "\nlatency.queueTime            80, mean 21.6 ms   vllm:request_queue_time_seconds (2 series)\n",
+        "\nAbsent: maxConcurrency, ",
+        "vllm:iteration_tokens_total 34",
+    ] {
+        assert!(out.contains(line), "{line:?}:\n{out}");
+    }
+    assert!(!out.contains('\u{1b}'), "no colours");
+}
+
+#[test]
+fn standard_input_and_escaped_bodies_are_read() {
+    let body = fs::read_to_string(bodies().join("llamacpp.txt")).unwrap();
+    let escaped = serde_json::to_string(&body).unwrap();
+    let (_, from_file, _) = inspect(&["llamacpp.txt", "--json"], b"");
+    for input in [body.as_bytes(), escaped.as_bytes()] {
+        let (code, out, errors) = inspect(&["-", "--json"], input);
+        assert_eq!((code, &out), (0, &from_file));
+        assert!(errors.contains("--slots"), "{errors}");
+    }
+    let slots = fs::read(bodies().join("llamacpp-slots-b10519.json")).unwrap();
+    let (code, out, _) = inspect(&["llamacpp.txt", "--slots", "-", "--json"], &slots);
+    let sample: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &sample["maxConcurrency"]), (0, &json!(4)));
+}
+
+#[test]
+fn missing_series_are_named_with_what_gives_them() {
+    let body = b"# TYPE vllm:num_requests_waiting gauge\n# TYPE vllm:num_requests_running gauge\n";
+    let (code, out, errors) = inspect(&["-"], body);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(out.contains("\nMissing: vllm:num_requests_waiting, "), "{out}");
+    assert!(out.contains("\nNext: "), "{out}");
+    let (code, out, errors) = inspect(&["-", "--json"], body);
+    assert_eq!(code, 0);
+    let sample: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&sample["engine"], sample.get("waiting")), (&json!("VLLM"), None));
+    assert!(errors.contains("missing vllm:num_requests_waiting"), "{errors}");
+}
+
+#[test]
+fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
+    let gzip = [0x1f, 0x8b, 8, 0];
+    let cases: [(&[&str], &[u8], i32, &[&str]); 15] = [
+        (
+            &["-"],
+            b"go_gc 1\ngo_info{v=\"1\"} 1\nup 1\n",
+            2,
+            &["standard input: ", "3 families with 3 series: go_ 2, up 1"],
+        ),
+        (&["-"], b"python_info 1\n", 2, &["--disable-log-stats"]),
+        (&["-", "--engine", "vllm"], b"up 1\n", 2, &["no series of VLLM"]),
+        (&["-"], b"", 2, &["empty"]),
+        (&["-"], b"# a comment\n", 2, &["empty"]),
+        (&["-"], b"{\"error\":{\"message\":\"Not here\"}}", 2, &["\"Not here\""]),
+        (
+            &["vllm-dp2.txt", "--engine", "LlamaCpp"],
+            b"",
+            2,
+            &["--engine names LlamaCpp", "those of VLLM"],
+        ),
+        (&["llamacpp-slots-b10519.json"], b"", 2, &["with --slots"]),
+        (
+            &["-"],
+            b"a 1\nvllm:b{c=\"1} 2\n",
+            3,
+            &["line 2", "  2 | vllm:b{c=\"1} 2"],
+        ),
+        (&["-"], b"a 1\n\x1b[2Jb\n", 3, &["line 2", "\u{fffd}[2Jb"]),
+        (&["-"], b"{\"a\":\n 1", 3, &["line 2 column 2"]),
+        (&["-"], b"\"a 1\\n", 3, &["line 1 column"]),
+        (&["-"], b"<html>", 3, &["HTML"]),
+        (&["-"], &gzip, 3, &["gzip"]),
+        (
+            &["llamacpp.txt", "--slots", "llamacpp.txt"],
+            b"",
+            3,
+            &["llamacpp.txt: ", "line 1, column"],
+        ),
+    ];
+    for (arguments, input, code, words) in cases {
+        for json in [false, true] {
+            let arguments = [arguments, if json { &["--json"] } else { &[] }].concat();
+            let (ended, out, errors) = inspect(&arguments, input);
+            assert_eq!((ended, out.as_str()), (code, ""), "{arguments:?}: {errors}");
+            assert!(errors.starts_with("infmon: "), "{errors}");
+            for words in words {
+                assert!(errors.contains(words), "{words}: {errors}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_1_and_wrong_use_is_64() {
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["absent.txt"], 1, "absent.txt: no such file"),
+        (&["127.0.0.1:8000"], 1, "write http://127.0.0.1:8000"),
+        (&["."], 1, "cannot be read"),
+        (
+            &["http://127.0.0.1:1"],
+            1,
+            "http://127.0.0.1:1/metrics: connection refused",
+        ),
+        (&["http://no-such-host.invalid/"], 1, "cannot resolve"),
+        (
+            &["llamacpp.txt", "--slots", "absent.json"],
+            1,
+            "absent.json: no such file",
+        ),
+        (&[], 64, "Usage"),
+        (&["ftp://127.0.0.1/"], 64, "http:// or https://"),
+        (&["llamacpp.txt", "--engine", "Auto"], 64, "VLLM, LlamaCpp"),
+        (&["-", "--slots", "-"], 64, "one body"),
+    ];
+    for (arguments, code, words) in cases {
+        let (ended, out, errors) = inspect(arguments, b"");
+        assert_eq!((ended, out.as_str()), (code, ""), "{arguments:?}: {errors}");
+        assert!(errors.contains(words), "{arguments:?}: {errors}");
+    }
+    let (code, out, _) = inspect(&["--help"], b"");
+    assert!(code == 0 && out.contains("Exit codes:"), "{out}");
+}
+
+async fn server(kind: Kind, mode: Mode) -> SimulatedEngine {
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let engine = SimulatedEngine::start(kind, any_port).await.unwrap();
+    engine.misbehave(mode);
+    engine
+}
+
+async fn inspect_server(server: &SimulatedEngine, path: &str) -> Outcome {
+    let url = format!("http://{}{path}", server.address());
+    tokio::task::spawn_blocking(move || inspect(&[&url, "--json"], b""))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_server_is_asked_for_all_that_its_engine_needs() {
+    let llama = server(Kind::LlamaCpp, Mode::Normal).await;
+    let (code, out, errors) = inspect_server(&llama, "").await;
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let sample: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(sample["engine"], "LlamaCpp");
+    assert!(sample["maxConcurrency"].is_u64(), "{out}");
+    assert_eq!(llama.requests(), 2, "/metrics and /slots");
+
+    let vllm = server(Kind::Vllm, Mode::Normal).await;
+    let (code, out, errors) = inspect_server(&vllm, "/metrics").await;
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let sample: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(sample["engine"], "VLLM");
+    assert_eq!(vllm.requests(), 1);
+
+    let (code, _, errors) = inspect_server(&vllm, "/nothing").await;
+    assert_eq!(code, 1);
+    assert!(
+        errors.contains("/nothing: the server has nothing at /nothing (404)"),
+        "{errors}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_is_explained() {
+    for (mode, code, words) in [
+        (Mode::MetricsDisabled, 1, "start it with --metrics"),
+        (Mode::Unauthorized, 1, "API key"),
+        (Mode::Loading, 1, "loads its model"),
+        (Mode::Redirect, 1, "redirects are not followed"),
+        (Mode::HugeBody, 1, "larger than 16 MiB"),
+        (Mode::HalfBody, 1, "broke off"),
+        (Mode::Malformed, 3, "line "),
+    ] {
+        let server = server(Kind::LlamaCpp, mode).await;
+        let (ended, out, errors) = inspect_server(&server, "").await;
+        assert_eq!((ended, out.as_str()), (code, ""), "{mode:?}: {errors}");
+        let place = format!("infmon: http://{}/metrics: ", server.address());
+        assert!(
+            errors.starts_with(&place) && errors.contains(words),
+            "{mode:?}: {errors}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_not_waited_for() {
+    let server = server(Kind::Vllm, Mode::Hang).await;
+    let began = Instant::now();
+    let (code, _, errors) = inspect_server(&server, "").await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("no complete answer within 5 s"), "{errors}");
+    assert!(began.elapsed() < Duration::from_secs(9));
+}
