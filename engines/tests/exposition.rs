@@ -29,7 +29,7 @@ fn samples(body: &str) -> Result<Vec<(String, Labels, f64)>, Fault> {
 #[test]
 fn lines_are_read() {
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let table: [(&str, &str, Labels, f64); 17] = [
+    let table: [(&str, &str, Labels, f64); 19] = [
         ("up 1", "up", vec![], 1.0),
         ("vllm:waiting 3.21457e+06", "vllm:waiting", vec![], 3_214_570.0),
         ("  up\t 1 \t", "up", vec![], 1.0),
@@ -51,6 +51,14 @@ fn lines_are_read() {
         ),
         ("up{a=\"}{,= #\"} 1", "up", vec![label("a", "}{,= #")], 1.0),
         ("up{a=\"modèle/日本\"} 1", "up", vec![label("a", "modèle/日本")], 1.0),
+        // Prometheus' parser takes both.
+        (
+            "up{a=\"b\" c=\"d\"} 1",
+            "up",
+            vec![label("a", "b"), label("c", "d")],
+            1.0,
+        ),
+        ("up{a=\"b\nc\"} 1", "up", vec![label("a", "b\nc")], 1.0),
         ("up 1 1700000000000", "up", vec![], 1.0),
         ("up 1 -1.5", "up", vec![], 1.0),
         (
@@ -95,7 +103,8 @@ fn bad_lines_say_what_was_expected() {
         ("up{a=b} 1", "expected '\"' before the label value"),
         ("up{a=\"b} 1", "expected '\"' after the label value"),
         ("up{a=\"b\\", "expected '\"' after the label value"),
-        ("up{a=\"b\" c=\"d\"} 1", "expected ',' or '}' after the label value"),
+        ("up{a=\"b\";c=\"d\"} 1", "expected a label name"),
+        ("{\"up\" a=\"b\"} 1", "expected '=', ',' or '}' after the quoted name"),
         ("up{a=\"b\"", "expected '}' after the labels"),
         ("up{=\"b\"} 1", "expected a label name"),
         ("{a=\"b\"} 1", "expected a metric name"),

@@ -43,18 +43,31 @@ impl<'a> Label<'a> {
 /// The labels of a sample: the text between the braces, found well-formed when the line was parsed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Labels<'a> {
-    text: &'a [u8],
+    pub(super) text: &'a [u8],
+    /// Where in `text` the value of `le` stands, without its quotes.
+    pub(super) bound: Option<(usize, usize)>,
+    /// Equal for lists of one body that differ in the value of `le` at most. 0 where there is no list.
+    pub(super) list: u32,
 }
 
 impl<'a> Labels<'a> {
-    pub(super) const fn new(text: &'a [u8]) -> Self {
-        Self { text }
-    }
-
     /// The label list as written, without the braces.
     #[must_use]
     pub const fn as_written(&self) -> &'a [u8] {
         self.text
+    }
+
+    /// The value of `le` as written, without its quotes.
+    #[must_use]
+    pub fn bound(&self) -> Option<&'a [u8]> {
+        let (start, end) = self.bound?;
+        self.text.get(start..end)
+    }
+
+    /// A number that lists of one body share when they are equal but for the value of `le`; 0 without a list.
+    #[must_use]
+    pub const fn list_number(&self) -> u32 {
+        self.list
     }
 
     /// The value of the label `name`, if there is one.
@@ -88,7 +101,7 @@ impl<'a> Iterator for Iter<'a> {
     fn next(&mut self) -> Option<Label<'a>> {
         loop {
             match next_entry(self.text, &mut self.at) {
-                Ok(Some(Entry::Label(label))) => return Some(label),
+                Ok(Some(Entry::Label { label, .. })) => return Some(label),
                 Ok(Some(Entry::MetricName(_))) => {}
                 Ok(None) | Err(_) => return None,
             }
@@ -98,23 +111,32 @@ impl<'a> Iterator for Iter<'a> {
 
 /// What stands between two commas.
 pub(super) enum Entry<'a> {
-    Label(Label<'a>),
+    Label {
+        label: Label<'a>,
+        /// Where in the text the value stands, after its quote.
+        value_at: usize,
+    },
     /// A quoted metric name, as the 1.0.0 format allows inside the braces.
     MetricName(&'a [u8]),
 }
 
-/// Reads the entry at `at` and the comma after it. `None` at the closing brace (or at the end of a list without one), with `at` on it.
+/// Reads the entry at `at` and the comma after it. `None` at the closing brace (or where a list without one ends), with `at` on it.
 pub(super) fn next_entry<'a>(text: &'a [u8], at: &mut usize) -> Result<Option<Entry<'a>>, &'static str> {
     skip_blanks(text, at);
     let name = match text.get(*at) {
-        None | Some(b'}') => return Ok(None),
+        None | Some(b'}' | b'\r' | b'\n') => return Ok(None),
         Some(b'"') => {
             *at += 1;
             let name = quoted(text, at)?;
             skip_blanks(text, at);
-            if text.get(*at) != Some(&b'=') {
-                comma(text, at)?;
-                return Ok(Some(Entry::MetricName(name.as_bytes())));
+            match text.get(*at) {
+                Some(b'=') => {}
+                Some(b',') => {
+                    *at += 1;
+                    return Ok(Some(Entry::MetricName(name.as_bytes())));
+                }
+                None | Some(b'}') => return Ok(Some(Entry::MetricName(name.as_bytes()))),
+                Some(_) => return Err("expected '=', ',' or '}' after the quoted name"),
             }
             name.as_bytes()
         }
@@ -141,19 +163,33 @@ pub(super) fn next_entry<'a>(text: &'a [u8], at: &mut usize) -> Result<Option<En
         return Err("expected '\"' before the label value");
     }
     *at += 1;
+    let value_at = *at;
     let raw_value = quoted(text, at)?;
     skip_blanks(text, at);
-    comma(text, at)?;
-    Ok(Some(Entry::Label(Label { name, raw_value })))
+    // Prometheus takes a list without commas too.
+    if text.get(*at) == Some(&b',') {
+        *at += 1;
+    }
+    Ok(Some(Entry::Label {
+        label: Label { name, raw_value },
+        value_at,
+    }))
 }
 
-/// The text up to the closing quote, and `at` after the quote.
-fn quoted<'a>(text: &'a [u8], at: &mut usize) -> Result<&'a str, &'static str> {
+/// The text up to the closing quote, and `at` after the quote. A line feed in it is no end: Prometheus takes one as it is, too.
+#[inline]
+pub(super) fn quoted<'a>(text: &'a [u8], at: &mut usize) -> Result<&'a str, &'static str> {
     let rest = text.get(*at..).unwrap_or_default();
+    // One byte more than a value may have, and its quote: what is longer is told apart from what does not end.
+    let rest = rest.get(..MAX_LABEL_VALUE_BYTES + 2).unwrap_or(rest);
     let mut end = 0;
     loop {
         let Some(found) = memchr2(b'"', b'\\', rest.get(end..).unwrap_or_default()) else {
-            return Err("expected '\"' after the label value");
+            return Err(if rest.len() > MAX_LABEL_VALUE_BYTES {
+                "the label value is too long"
+            } else {
+                "expected '\"' after the label value"
+            });
         };
         end += found;
         if rest.get(end) == Some(&b'"') {
@@ -168,29 +204,33 @@ fn quoted<'a>(text: &'a [u8], at: &mut usize) -> Result<&'a str, &'static str> {
     std::str::from_utf8(rest.get(..end).unwrap_or_default()).map_err(|_| "the label value is not UTF-8")
 }
 
-fn comma(text: &[u8], at: &mut usize) -> Result<(), &'static str> {
-    match text.get(*at) {
-        Some(b',') => {
-            *at += 1;
-            Ok(())
-        }
-        None | Some(b'}') => Ok(()),
-        Some(_) => Err("expected ',' or '}' after the label value"),
-    }
-}
-
 pub(super) fn skip_blanks(text: &[u8], at: &mut usize) {
     while text.get(*at).is_some_and(|&b| is_blank(b)) {
         *at += 1;
     }
 }
 
-/// The length of the name at the start of `text`: letters, digits, `_`, and `:` in metric names; not a digit first.
+/// The length of the name at the start of `text`: letters, digits, `_`, and `:` in metric names; not a digit first. Above
+/// [`MAX_NAME_BYTES`] any length above it.
 pub(super) fn name_length(text: &[u8], metric: bool) -> usize {
     if text.first().is_some_and(u8::is_ascii_digit) {
         return 0;
     }
+    let text = text.get(..MAX_NAME_BYTES + 1).unwrap_or(text);
     text.iter()
-        .take_while(|&&b| b.is_ascii_alphanumeric() || b == b'_' || (metric && b == b':'))
-        .count()
+        .position(|&b| !(NAME_BYTES[usize::from(b)] || (metric && b == b':')))
+        .unwrap_or(text.len())
 }
+
+/// Which bytes a name may have.
+static NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::cast_possible_truncation, reason = "below 256")]
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric() || b == b'_';
+        byte += 1;
+    }
+    table
+};

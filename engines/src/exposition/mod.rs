@@ -12,7 +12,7 @@ mod number;
 use std::fmt;
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 pub use labels::{Label, Labels};
 pub use number::parse_value;
@@ -79,19 +79,19 @@ impl std::error::Error for Fault {}
 pub struct Exposition<'a> {
     body: &'a [u8],
     at: usize,
-    line: usize,
     series: usize,
+    before: line::Before<'a>,
 }
 
 impl<'a> Exposition<'a> {
     /// Starts at the first line of `body`.
     #[must_use]
-    pub const fn new(body: &'a [u8]) -> Self {
+    pub fn new(body: &'a [u8]) -> Self {
         Self {
             body,
             at: 0,
-            line: 0,
             series: 0,
+            before: line::Before::default(),
         }
     }
 
@@ -102,41 +102,50 @@ impl<'a> Exposition<'a> {
     /// At the first line that does not follow the format, and above [`MAX_SERIES`] samples. What comes after an error is
     /// not defined.
     pub fn next_item(&mut self) -> Result<Option<Item<'a>>, Fault> {
-        while self.at < self.body.len() {
-            let start = self.at;
-            let rest = self.body.get(start..).unwrap_or_default();
-            let length = memchr(b'\n', rest).unwrap_or(rest.len());
-            self.at = start + length + 1;
-            self.line += 1;
-            let text = rest.get(..length).unwrap_or_default();
-            let text = text.strip_suffix(b"\r").unwrap_or(text);
-            let blank = text.iter().take_while(|&&b| is_blank(b)).count();
-            match text.get(blank) {
-                None => {}
+        loop {
+            let mut at = self.at;
+            labels::skip_blanks(self.body, &mut at);
+            match self.body.get(at) {
+                None => {
+                    self.at = at;
+                    return Ok(None);
+                }
                 Some(b'#') => {
-                    if let Some(name) = declared_family(text.get(blank + 1..).unwrap_or_default()) {
+                    let comment = self.body.get(at + 1..).unwrap_or_default();
+                    let length = memchr(b'\n', comment).unwrap_or(comment.len());
+                    self.at = at + 1 + length + 1;
+                    if let Some(name) = declared_family(comment.get(..length).unwrap_or_default()) {
                         return Ok(Some(Item::Family(name)));
                     }
                 }
-                Some(_) => {
-                    self.series += 1;
-                    if self.series > MAX_SERIES {
-                        return Err(Fault::TooManySeries);
-                    }
-                    let sample = line::parse(text, start).map_err(|reason| Fault::Malformed {
-                        line: self.line,
-                        reason,
-                    })?;
-                    return Ok(Some(Item::Sample(sample)));
-                }
+                Some(b'\n') => self.at = at + 1,
+                Some(b'\r') if line::is_line_end(self.body, at) => self.at = at + 2,
+                Some(_) => return self.sample(at).map(|sample| Some(Item::Sample(sample))),
             }
         }
-        Ok(None)
+    }
+
+    fn sample(&mut self, at: usize) -> Result<Sample<'a>, Fault> {
+        self.series += 1;
+        if self.series > MAX_SERIES {
+            return Err(Fault::TooManySeries);
+        }
+        let (sample, next) = line::parse(self.body, at, &mut self.before).map_err(|reason| Fault::Malformed {
+            line: memchr_iter(b'\n', self.body.get(..at).unwrap_or_default()).count() + 1,
+            reason,
+        })?;
+        self.at = next;
+        Ok(sample)
     }
 }
 
 /// The name in the text of a comment after its `#`, where it is a `TYPE` comment.
 fn declared_family(comment: &[u8]) -> Option<&[u8]> {
+    // Most comments are help, as long as a sample or longer.
+    if !comment.trim_ascii_start().starts_with(b"TYPE") {
+        return None;
+    }
+    let comment = comment.strip_suffix(b"\r").unwrap_or(comment);
     let mut words = comment.split(|&b| is_blank(b)).filter(|word| !word.is_empty());
     (words.next()? == b"TYPE").then_some(())?;
     let name = words.next()?;
