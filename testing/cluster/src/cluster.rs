@@ -1,6 +1,7 @@
 //! Up, down, and what is there.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -86,7 +87,7 @@ impl Cluster {
         }
         Tools::node_programs()?;
         let folder = folder_of(name)?;
-        let lock = lock(&folder)?;
+        let lock = lock()?;
         if let Some(old) = Self::read(name)? {
             if old.is_running() {
                 bail!("the cluster {name} runs already: cargo xtask cluster down --name {name}");
@@ -204,7 +205,7 @@ impl Cluster {
     ///
     /// When something of it is left; what, is said.
     pub fn down(&self) -> anyhow::Result<()> {
-        let _lock = lock(&self.folder)?;
+        let _lock = lock()?;
         self.clear()
     }
 
@@ -228,9 +229,13 @@ impl Cluster {
             control_groups::remove(&node.control_group())?;
         }
         self.settings.network.remove()?;
+        let covered = mount_points()?;
         for folder in &self.settings.made {
-            // Another cluster may use it by now: then it is not empty, and stays.
-            let _ = fs::remove_dir(folder);
+            // Where another cluster has it covered, its mount would go with the folder: the kernel detaches it everywhere.
+            if !covered.iter().any(|point| point.starts_with(folder)) {
+                // What somebody has put into it by now stays.
+                let _ = fs::remove_dir(folder);
+            }
         }
         Ok(())
     }
@@ -356,12 +361,29 @@ fn missing_folders() -> Vec<PathBuf> {
     missing
 }
 
-/// Keeps two commands for one cluster apart, until it is dropped.
-fn lock(folder: &Path) -> anyhow::Result<File> {
-    let path = folder.with_extension("lock");
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+/// Where something is mounted in any mount namespace of this machine.
+fn mount_points() -> anyhow::Result<BTreeSet<PathBuf>> {
+    let mut points = BTreeSet::new();
+    for entry in fs::read_dir("/proc")? {
+        // A process may end between the two.
+        let Ok(mounts) = fs::read_to_string(entry?.path().join("mountinfo")) else {
+            continue;
+        };
+        points.extend(
+            mounts
+                .lines()
+                .filter_map(|line| line.split(' ').nth(4))
+                .map(PathBuf::from),
+        );
     }
+    Ok(points)
+}
+
+/// Keeps commands that start or end clusters apart, until it is dropped: they share folders and address ranges.
+fn lock() -> anyhow::Result<File> {
+    let folder = clusters()?;
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("lock");
     let lock = File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
     lock.lock()
         .with_context(|| format!("failed to lock {}", path.display()))?;
