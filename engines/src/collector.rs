@@ -1,78 +1,44 @@
-//! Gathers what the mapped series of one body say while it is parsed.
+//! Gathers what the labels of the mapped series of one body say while it is parsed.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 
-use crate::exposition::{Label, Labels, Sample};
+use crate::exposition::{Label, Labels};
+use crate::field::{Field, Part};
 use crate::histogram;
-use crate::plan::{Field, Part, Term};
-use crate::sample::Engine;
-use crate::{llamacpp, plan, vllm};
+use crate::plan::Term;
 
 /// Names of models that one reading may carry.
 const MODEL_LIMIT: usize = 64;
 /// Bytes that one of them may have.
 const MODEL_NAME_BYTES: usize = 512;
 
-/// An engine's way of reading its series.
-#[derive(Debug)]
-pub(crate) enum Mapper {
-    Vllm(vllm::Mapper),
-    LlamaCpp(llamacpp::Mapper),
-}
-
-impl Mapper {
-    pub(crate) fn new(engine: Engine) -> Self {
-        match engine {
-            Engine::Vllm => Self::Vllm(vllm::Mapper::default()),
-            Engine::LlamaCpp => Self::LlamaCpp(llamacpp::Mapper::default()),
-        }
-    }
-
-    /// Takes a declared family into account.
-    pub(crate) fn family(&mut self, name: &[u8]) {
-        match self {
-            Self::Vllm(mapper) => mapper.family(name),
-            Self::LlamaCpp(mapper) => mapper.family(name),
-        }
-    }
-
-    /// Takes a sample into account. True when the reading depends on its value, which then is the value number `value`.
-    pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
-        match self {
-            Self::Vllm(mapper) => mapper.sample(sample, value),
-            Self::LlamaCpp(mapper) => mapper.sample(sample, value),
-        }
-    }
-
-    /// True when the body holds or declares a series of the engine.
-    pub(crate) fn recognised(&self) -> bool {
-        match self {
-            Self::Vllm(mapper) => mapper.recognised(),
-            Self::LlamaCpp(mapper) => mapper.recognised(),
-        }
-    }
-
-    pub(crate) fn finish(self) -> plan::Plan {
-        match self {
-            Self::Vllm(mapper) => mapper.finish(),
-            Self::LlamaCpp(mapper) => mapper.finish(),
-        }
-    }
-}
-
 /// The terms found so far, and the models they name.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     pub(crate) terms: Vec<Term>,
     pub(crate) models: Vec<String>,
+    /// The last list of labels without a bound, and the last with one.
+    known: [Option<KnownList>; 2],
+}
+
+/// What a list of labels said, for those after it that differ in their bound only: most series of a body.
+#[derive(Clone, Copy, Debug)]
+struct KnownList {
+    number: u32,
+    group: u64,
+    copy: u32,
+    has_engine: bool,
+    has_version: bool,
 }
 
 /// What the labels of one mapped series say, whatever the engine.
 #[derive(Debug)]
 pub(crate) struct LabelFacts<'a> {
-    /// A hash of the labels without `pid` and `le`.
+    /// A hash of the labels without `pid`, `le` and ranks of one queue.
     pub(crate) group: u64,
+    /// Which of the tensor-, pipeline- and expert-parallel ranks of one queue it is; 0 for the first.
+    pub(crate) copy: u32,
     /// The bound of a histogram bucket.
     pub(crate) bound: Option<f64>,
     /// `finished_reason`, or `finish_reason` as the llm-d simulator writes it.
@@ -87,9 +53,39 @@ pub(crate) struct LabelFacts<'a> {
 
 impl Collector {
     pub(crate) fn labels<'a>(&mut self, labels: Labels<'a>) -> LabelFacts<'a> {
+        let with_bound = usize::from(labels.bound().is_some());
+        let known = self.known.get(with_bound).copied().flatten();
+        if let Some(known) = known.filter(|known| known.number == labels.list_number()) {
+            return LabelFacts {
+                group: known.group,
+                copy: known.copy,
+                bound: labels.bound().and_then(histogram::bound),
+                finished_reason: None,
+                sleep_state: None,
+                has_engine: known.has_engine,
+                has_version: known.has_version,
+            };
+        }
+        let facts = self.labels_without(labels, None);
+        let text_free = facts.finished_reason.is_none() && facts.sleep_state.is_none();
+        if let (Some(place), true) = (self.known.get_mut(with_bound), text_free) {
+            *place = Some(KnownList {
+                number: labels.list_number(),
+                group: facts.group,
+                copy: facts.copy,
+                has_engine: facts.has_engine,
+                has_version: facts.has_version,
+            });
+        }
+        facts
+    }
+
+    /// The same, with one more label that does not tell groups apart: the one that names the parts of a pair.
+    pub(crate) fn labels_without<'a>(&mut self, labels: Labels<'a>, part: Option<&str>) -> LabelFacts<'a> {
         let mut hasher = DefaultHasher::new();
         let mut facts = LabelFacts {
             group: 0,
+            copy: 0,
             bound: None,
             finished_reason: None,
             sleep_state: None,
@@ -99,8 +95,18 @@ impl Collector {
         for label in labels {
             match label.name {
                 b"pid" => continue,
+                name if part.is_some_and(|part| part.as_bytes() == name) => continue,
                 b"le" => {
-                    facts.bound = histogram::bound(label.raw_value);
+                    facts.bound = histogram::bound(label.raw_value.as_bytes());
+                    continue;
+                }
+                // SGLang: each rank may export the queue that they share.
+                b"tp_rank" | b"moe_ep_rank" => {
+                    facts.copy += rank(label.raw_value);
+                    continue;
+                }
+                b"pp_rank" => {
+                    facts.copy += rank(label.raw_value) << 16;
                     continue;
                 }
                 b"engine" => facts.has_engine = true,
@@ -116,22 +122,33 @@ impl Collector {
         facts
     }
 
-    fn model(&mut self, name: &str) {
-        let usable = !name.is_empty() && name.len() <= MODEL_NAME_BYTES && self.models.len() < MODEL_LIMIT;
+    pub(crate) fn model(&mut self, name: &str) {
+        // trtllm-serve writes `undefined` where it does not know the name.
+        let usable = !name.is_empty()
+            && name != "undefined"
+            && name.len() <= MODEL_NAME_BYTES
+            && self.models.len() < MODEL_LIMIT;
         if usable && !self.models.iter().any(|model| model == name) {
             self.models.push(name.to_owned());
         }
     }
 
-    pub(crate) fn push(&mut self, field: Field, rank: u8, part: Part, group: u64, value: u32) {
+    pub(crate) fn push(&mut self, field: Field, rank: u8, part: Part, facts: &LabelFacts<'_>, value: u32) {
         self.terms.push(Term {
             field,
             rank,
             part,
-            group,
+            group: facts.group,
+            copy: facts.copy,
+            per_unit: 1.0,
             value,
         });
     }
+}
+
+/// The number of a rank; a rank that is no number comes last.
+fn rank(text: &str) -> u32 {
+    text.parse::<u32>().map_or(4095, |rank| rank.min(4095))
 }
 
 /// A hash that tells the series of one name apart, but not the copies of one series in several processes.

@@ -19,6 +19,13 @@ pub(crate) enum Product {
 }
 
 impl Product {
+    pub(crate) const fn engine(self) -> Option<Engine> {
+        match self {
+            Self::Readable(engine) => Some(engine),
+            Self::Other(_) => None,
+        }
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Readable(engine) => engine.as_str(),
@@ -38,12 +45,15 @@ impl Product {
         let product = match name.first()? {
             b'v' if has("vllm") => Self::Readable(Engine::Vllm),
             b'l' if has("llamacpp") => Self::Readable(Engine::LlamaCpp),
-            b'l' if has("lmdeploy") => Self::Other("LMDeploy"),
-            b's' if has("sglang") => Self::Other("SGLang"),
-            b't' if has("tgi") => Self::Other("Text Generation Inference (TGI)"),
-            b't' if has("trtllm") => Self::Other("TensorRT-LLM"),
-            b'n' if name.starts_with(b"nv_trt_llm_") || name.starts_with(b"nv_inference_") => Self::Other("Triton"),
-            b'n' if name == b"num_request_max" => Self::Other("NVIDIA NIM 1.x"),
+            b'l' if has("lmdeploy") => Self::Readable(Engine::LmDeploy),
+            b's' if has("sglang") => Self::Readable(Engine::Sglang),
+            b't' if has("tgi") => Self::Readable(Engine::Tgi),
+            b't' if has("trtllm") => Self::Readable(Engine::TensorRtLlm),
+            b't' if name.starts_with(b"te_") => Self::Other("Text Embeddings Inference (TEI)"),
+            b'n' if name.starts_with(b"nv_trt_llm_") || name.starts_with(b"nv_inference_") => {
+                Self::Readable(Engine::Triton)
+            }
+            b'd' if name.starts_with(b"dynamo_") => Self::Other("NVIDIA Dynamo"),
             _ => return None,
         };
         Some(product)
@@ -60,26 +70,34 @@ pub(crate) struct Detection {
 
 /// Looks at the names of a body until one belongs to an engine that is read.
 ///
-/// An engine that is read wins over the first name of another product: Triton with its vLLM backend exposes both.
+/// An engine that is read wins over the first name of another product. Triton with its vLLM backend exposes names of both and is Triton: names
+/// of vLLM with Triton's labels do not end the search.
 pub(crate) fn detect(body: &[u8]) -> Detection {
     let mut detection = Detection {
         product: None,
         seen: Vec::new(),
     };
+    let mut bare = Bare::default();
     let mut rest = body;
     while !rest.is_empty() {
         let length = memchr(b'\n', rest).unwrap_or(rest.len());
         let line = rest.get(..length).unwrap_or_default().trim_ascii_start();
         rest = rest.get(length + 1..).unwrap_or_default();
-        let name = match line.first() {
+        let (name, is_sample) = match line.first() {
             None => continue,
             Some(b'#') => match line.strip_prefix(b"# TYPE ") {
-                Some(name) => name,
+                Some(name) => (name, false),
                 None => continue,
             },
-            Some(_) => line,
+            Some(_) => (line, true),
         };
         match Product::of(name_of(name)) {
+            Some(product @ Product::Readable(Engine::Vllm)) => {
+                detection.product = Some(product);
+                if is_sample && !has_labels_of_triton(line) {
+                    return detection;
+                }
+            }
             Some(product @ Product::Readable(_)) => {
                 detection.product = Some(product);
                 return detection;
@@ -87,10 +105,57 @@ pub(crate) fn detect(body: &[u8]) -> Detection {
             Some(other) => {
                 detection.product.get_or_insert(other);
             }
-            None => detection.note(name_of(name)),
+            None => {
+                bare.note(name_of(name));
+                detection.note(name_of(name));
+            }
         }
     }
+    if !matches!(detection.product, Some(Product::Readable(_)))
+        && let Some(engine) = bare.engine()
+    {
+        detection.product = Some(Product::Readable(engine));
+    }
     detection
+}
+
+/// Triton's backends label with `model` and `version`.
+fn has_labels_of_triton(line: &[u8]) -> bool {
+    let has = |label: &[u8]| line.windows(label.len()).any(|window| window == label);
+    has(b"version=\"") && !has(b"model_name=\"") && !has(b"engine=\"")
+}
+
+/// Names without a prefix, which two products share.
+#[derive(Debug, Default)]
+struct Bare {
+    nim: bool,
+    running: bool,
+    waiting: bool,
+    success: bool,
+    first_token: bool,
+}
+
+impl Bare {
+    fn note(&mut self, name: &[u8]) {
+        match name {
+            b"num_request_max" | b"gpu_cache_usage_perc" => self.nim = true,
+            b"num_requests_running" => self.running = true,
+            b"num_requests_waiting" => self.waiting = true,
+            b"request_success_total" => self.success = true,
+            _ => self.first_token |= name.starts_with(b"time_to_first_token_seconds"),
+        }
+    }
+
+    /// NIM 1.x has queue and cache, TensorRT-LLM 1.1 has outcomes and latencies alone.
+    const fn engine(&self) -> Option<Engine> {
+        if self.nim || (self.running && self.waiting) {
+            Some(Engine::Nim)
+        } else if self.success && self.first_token {
+            Some(Engine::TensorRtLlm)
+        } else {
+            None
+        }
+    }
 }
 
 impl Detection {
@@ -133,7 +198,9 @@ mod tests {
             ("llamacpp:requests_deferred", Some("LlamaCpp")),
             ("sglang_num_queue_reqs", Some("SGLang")),
             ("nv_inference_count", Some("Triton")),
-            ("tgi_queue_size", Some("Text Generation Inference (TGI)")),
+            ("tgi_queue_size", Some("TGI")),
+            ("trtllm:num_requests_running", Some("TensorRTLLM")),
+            ("te_queue_size", Some("Text Embeddings Inference (TEI)")),
             ("vllmish", None),
             ("python_info", None),
             ("", None),
@@ -143,9 +210,35 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_is_read_wins_over_an_earlier_other_product() {
-        let detection = detect(b"nv_inference_count 1\nvllm:prompt_tokens_total{model=\"m\"} 1\n");
-        assert_eq!(detection.product, Some(Product::Readable(Engine::Vllm)));
+    fn names_that_several_products_have_are_told_apart_by_the_rest_of_the_body() {
+        for (body, engine) in [
+            (
+                "dynamo_frontend_inflight_requests 1\nvllm:prompt_tokens_total{engine=\"0\"} 1\n",
+                Engine::Vllm,
+            ),
+            (
+                "vllm:prompt_tokens_total{model=\"m\",version=\"1\"} 1\nnv_inference_count 1\n",
+                Engine::Triton,
+            ),
+            ("vllm:prompt_tokens_total{model=\"m\",version=\"1\"} 1\n", Engine::Vllm),
+            ("# TYPE vllm:num_requests_running gauge\n", Engine::Vllm),
+            (
+                "request_success_total 1\nnum_request_max 1\ntime_to_first_token_seconds_sum 1\n",
+                Engine::Nim,
+            ),
+            ("num_requests_running 1\nnum_requests_waiting 1\n", Engine::Nim),
+            (
+                "request_success_total 1\ntime_to_first_token_seconds_sum 1\n",
+                Engine::TensorRtLlm,
+            ),
+        ] {
+            assert_eq!(
+                detect(body.as_bytes()).product,
+                Some(Product::Readable(engine)),
+                "{body}"
+            );
+        }
+        assert_eq!(detect(b"request_success_total 1\n").product, None);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Cumulative histograms, summed bound by bound over ranks, replicas and processes.
 
-use crate::plan::{Part, Term};
+use crate::field::Part;
+use crate::plan::Term;
 use crate::sample::Histogram;
+use crate::scalar::least_copy;
 
 /// Bounds that a histogram may have. vLLM has up to 23 by default; without a limit a hostile server could have each of its readings carry
 /// thousands of buckets to every replica of the operator.
@@ -16,6 +18,10 @@ pub(crate) struct HistogramFold {
     bounds: Vec<f64>,
     /// `(index of the bound, value)`.
     buckets: Vec<(u32, u32)>,
+    /// What one second is in the unit of the sums.
+    per_second: f64,
+    /// Sums and counts are all there is.
+    mean_only: bool,
 }
 
 impl HistogramFold {
@@ -25,14 +31,23 @@ impl HistogramFold {
         let mut counts = Vec::new();
         // `(bound, group, value)`
         let mut found: Vec<(f64, u64, u32)> = Vec::new();
-        for term in terms {
+        // Tensor- and pipeline-parallel ranks observe the same requests: the first rank speaks for all.
+        let first_ranks = || terms.iter().filter(|term| term.copy == least_copy(terms, term.group));
+        for term in first_ranks() {
             match term.part {
-                Part::Sum => sums.push(term.value),
-                Part::Count => counts.push(term.value),
-                Part::Bucket(bound) => found.push((bound, term.group, term.value)),
-                Part::Whole => {}
+                Part::Sum | Part::MeanSum => sums.push(term.value),
+                Part::Count | Part::MeanCount => counts.push(term.value),
+                Part::Bucket(bound) => found.push((bound / term.per_unit, term.group, term.value)),
+                Part::Whole | Part::First | Part::Second => {}
             }
         }
+        let is_sum = |part| matches!(part, Part::Sum | Part::MeanSum);
+        let per_second = first_ranks()
+            .find(|term| is_sum(term.part))
+            .map_or(1.0, |term| term.per_unit);
+        let mean_only = terms
+            .iter()
+            .any(|term| matches!(term.part, Part::MeanSum | Part::MeanCount));
         let mut groups: Vec<u64> = found.iter().map(|&(_, group, _)| group).collect();
         groups.sort_unstable();
         groups.dedup();
@@ -54,6 +69,8 @@ impl HistogramFold {
             counts,
             bounds,
             buckets,
+            per_second,
+            mean_only,
         }
     }
 
@@ -65,8 +82,15 @@ impl HistogramFold {
 
     /// The histogram; `None` unless it is whole: sum, count, and buckets that rise up to infinity.
     pub(crate) fn fold(&self, values: &[f64]) -> Option<Histogram> {
-        let sum_seconds = total(&self.sums, values).filter(|sum| sum.is_finite())?;
+        let sum_seconds = total(&self.sums, values).filter(|sum| sum.is_finite())? / self.per_second;
         let count = total(&self.counts, values).filter(|count| count.is_finite() && *count >= 0.0)?;
+        if self.mean_only {
+            return Some(Histogram {
+                count,
+                sum_seconds,
+                buckets: vec![(None, count)],
+            });
+        }
         if self.bounds.len() > BOUND_LIMIT {
             return None;
         }
@@ -99,7 +123,7 @@ fn total(indices: &[u32], values: &[f64]) -> Option<f64> {
 }
 
 /// The bound that the text of an `le` label gives, so that `1.0` and `1` are the same; `None` unless finite or +Inf.
-pub(crate) fn bound(text: &str) -> Option<f64> {
-    let bound = crate::exposition::parse_value(text.as_bytes())?;
+pub(crate) fn bound(text: &[u8]) -> Option<f64> {
+    let bound = crate::exposition::parse_value(text)?;
     (bound.is_finite() || bound == f64::INFINITY).then_some(bound)
 }

@@ -1,28 +1,43 @@
 //! Reads what inference servers expose: exposition parser, engine detection, one model for all; pure, no I/O.
 //!
-//! [`BodyReader`] turns the metrics bodies of one target into [`Reading`]s, [`read_slots`] and [`merge_slots`] add what llama.cpp tells only
+//! [`BodyReader`] turns the metrics bodies of one target into [`Reading`]s, [`merge_slots`] and [`merge_loads`] add what llama.cpp and SGLang tell only
 //! as JSON, and [`explain_http`] says what an HTTP error of a metrics path means. An engine is a module with a table of series,
 //! newest names first, and the few facts that a table cannot hold.
 
 mod collector;
 mod detect;
+mod dialect;
+mod documents;
 mod error;
 mod explanation;
 pub mod exposition;
+mod field;
 mod histogram;
 mod inspection;
 mod json;
 mod layout;
 mod llamacpp;
+mod lmdeploy;
+mod loads;
+mod mapper;
+mod nim;
+mod ollama;
 mod plan;
 mod reader;
 mod sample;
+mod scalar;
+mod sglang;
+mod similar;
 mod slots;
+mod tgi;
+mod triton;
+mod trtllm;
 mod vllm;
 
 pub use error::ReadError;
 pub use explanation::{Explanation, HttpProblem, explain_http};
 pub use inspection::{FieldSource, IgnoredFamily, Inspection, inspect};
+pub use loads::{Loads, merge_loads, read_loads};
 pub use reader::{BodyReader, Reading};
 pub use sample::{Engine, EngineSample, Histogram, Latency};
 pub use slots::{Slots, SlotsError, merge_slots, read_slots};

@@ -11,8 +11,10 @@
 
 use crate::collector::Collector;
 use crate::exposition::Sample;
-use crate::plan::{Field, Findings, Part, Plan, Required};
+use crate::field::{Field, Part};
+use crate::plan::{Findings, Plan, Required};
 use crate::sample::Engine;
+use crate::similar::Unread;
 
 const REQUIRED: &[Required] = &[
     Required {
@@ -32,6 +34,7 @@ pub(crate) struct Mapper {
     seen: bool,
     kv_cache_usage: bool,
     cached_tokens: bool,
+    unread: Unread,
 }
 
 impl Mapper {
@@ -62,11 +65,14 @@ impl Mapper {
             }
             // Moves only when a request ends.
             b"tokens_predicted_total" => &[Field::GeneratedTokens],
-            _ => return false,
+            _ => {
+                self.unread.note(sample.name);
+                return false;
+            }
         };
         let facts = self.collected.labels(sample.labels);
         for &field in fields {
-            self.collected.push(field, 0, Part::Whole, facts.group, value);
+            self.collected.push(field, 0, Part::Whole, &facts, value);
         }
         true
     }
@@ -87,16 +93,19 @@ impl Mapper {
                     (false, true) => "b10519+",
                     (false, false) if self.seen => "b5450-b10518",
                     (false, false) => "",
-                },
+                }
+                .to_owned(),
                 models: self.collected.models,
-                kv_cache_capacity_tokens: None,
+                constants: Vec::new(),
                 adapters: Vec::new(),
                 required: REQUIRED,
                 hint: if self.seen {
                     "this version of llama-server does not publish the series, or names it in a way that is not known yet"
                 } else {
                     "there are no llamacpp: series: check the port, and start llama-server with --metrics"
-                },
+                }
+                .to_owned(),
+                unread: self.unread,
             },
         )
     }

@@ -1,72 +1,12 @@
 //! From a body's values to a sample: which value feeds which field, found once per layout and then only applied.
 
+use crate::field::{Field, Part, scalar, set_histogram, set_scalar};
 use crate::histogram::HistogramFold;
 use crate::inspection::FieldValues;
 use crate::reader::Reading;
-use crate::sample::{Engine, EngineSample, Histogram};
-
-/// A number of an [`EngineSample`], or a histogram of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Field {
-    Waiting,
-    Running,
-    KvCacheUsage,
-    HostCacheUsage,
-    PromptTokens,
-    GeneratedTokens,
-    Preemptions,
-    PrefixHitTokens,
-    PrefixQueryTokens,
-    PrefixHitRatio,
-    RequestsSucceeded,
-    RequestsFailed,
-    /// 1 while the engine is awake; turned round into `sleeping`.
-    Awake,
-    TimeToFirstToken,
-    InterToken,
-    PerOutputToken,
-    EndToEnd,
-    QueueTime,
-}
-
-impl Field {
-    /// The name in the JSON form of a sample.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::KvCacheUsage => "kvCacheUsage",
-            Self::HostCacheUsage => "hostCacheUsage",
-            Self::PromptTokens => "promptTokensTotal",
-            Self::GeneratedTokens => "generatedTokensTotal",
-            Self::Preemptions => "preemptionsTotal",
-            Self::PrefixHitTokens => "prefixCacheHitTokensTotal",
-            Self::PrefixQueryTokens => "prefixCacheQueryTokensTotal",
-            Self::PrefixHitRatio => "prefixCacheHitRatio",
-            Self::RequestsSucceeded => "requestsSucceededTotal",
-            Self::RequestsFailed => "requestsFailedTotal",
-            Self::Awake => "sleeping",
-            Self::TimeToFirstToken => "latency.timeToFirstToken",
-            Self::InterToken => "latency.interToken",
-            Self::PerOutputToken => "latency.perOutputToken",
-            Self::EndToEnd => "latency.endToEnd",
-            Self::QueueTime => "latency.queueTime",
-        }
-    }
-}
-
-/// The part of a field that one series carries.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Part {
-    /// A gauge or counter, or the only value there is.
-    Whole,
-    /// A cumulative histogram bucket with its upper bound.
-    Bucket(f64),
-    /// The sum of a histogram.
-    Sum,
-    /// The count of a histogram.
-    Count,
-}
+use crate::sample::{Engine, EngineSample};
+use crate::scalar::ScalarFold;
+use crate::similar::Unread;
 
 /// One series that feeds a field.
 #[derive(Clone, Debug)]
@@ -75,29 +15,14 @@ pub(crate) struct Term {
     /// 0 for the newest name of the series; of several names in one body the newest is read and the others are dropped.
     pub(crate) rank: u8,
     pub(crate) part: Part,
-    /// The labels without `pid` and `le`: copies of one gauge in several processes share it.
+    /// The labels without `pid`, `le` and the ranks that share one queue: copies of one series have the same.
     pub(crate) group: u64,
+    /// Which copy of the group it is, 0 for the first rank.
+    pub(crate) copy: u32,
+    /// What one second, or one unit of the field, is in the series: 1000 for milliseconds.
+    pub(crate) per_unit: f64,
     /// Index of the value among the mapped values of the body.
     pub(crate) value: u32,
-}
-
-/// How the series of a field become one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    /// The greatest of the process copies, summed over ranks, models and replicas.
-    SumOfCopies,
-    /// The greatest of all.
-    Greatest,
-    /// The sum of all.
-    Sum,
-}
-
-#[derive(Clone, Debug)]
-struct ScalarFold {
-    field: Field,
-    how: How,
-    /// `(group, value)`, by group.
-    terms: Vec<(u64, u32)>,
 }
 
 /// Adapters that run and wait, as one label set tells it.
@@ -122,45 +47,41 @@ pub(crate) struct Plan {
     engine: Engine,
     generation: String,
     models: Vec<String>,
-    kv_cache_capacity_tokens: Option<f64>,
+    constants: Vec<(Field, f64)>,
     scalars: Vec<ScalarFold>,
     histograms: Vec<(Field, HistogramFold)>,
     adapters: Vec<AdapterSet>,
     required: &'static [Required],
-    hint: &'static str,
+    hint: String,
 }
 
 /// What an engine's module found out besides the terms.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) engine: Engine,
-    pub(crate) generation: &'static str,
+    pub(crate) generation: String,
     pub(crate) models: Vec<String>,
-    pub(crate) kv_cache_capacity_tokens: Option<f64>,
+    /// Numbers that stand in labels.
+    pub(crate) constants: Vec<(Field, f64)>,
     pub(crate) adapters: Vec<AdapterSet>,
     pub(crate) required: &'static [Required],
     /// What to do when a required series is missing.
-    pub(crate) hint: &'static str,
+    pub(crate) hint: String,
+    /// Names of the engine that fed nothing.
+    pub(crate) unread: Unread,
 }
 
 impl Plan {
     pub(crate) fn new(mut terms: Vec<Term>, findings: Findings) -> Self {
         // Newest name first within a field, then by group, so that copies stand together.
         terms.sort_by_key(|term| (term.field, term.rank, term.group));
-        let mut scalars = Vec::new();
+        let mut scalars: Vec<ScalarFold> = Vec::new();
         let mut histograms = Vec::new();
         for terms in terms.chunk_by(|a, b| a.field == b.field) {
             let Some(first) = terms.first() else { continue };
             let newest: Vec<&Term> = terms.iter().take_while(|term| term.rank == first.rank).collect();
-            match how(first.field) {
-                Some(how) => {
-                    let terms = newest.iter().map(|term| (term.group, term.value)).collect();
-                    scalars.push(ScalarFold {
-                        field: first.field,
-                        how,
-                        terms,
-                    });
-                }
+            match ScalarFold::new(first.field, &newest) {
+                Some(fold) => scalars.push(fold),
                 None => histograms.push((first.field, HistogramFold::new(&newest))),
             }
         }
@@ -168,16 +89,36 @@ impl Plan {
             engine,
             generation,
             models,
-            kv_cache_capacity_tokens,
+            constants,
             adapters,
             required,
             hint,
+            unread,
         } = findings;
+        let absent = |required: &&Required| !scalars.iter().any(|fold| fold.field == required.field);
+        let mut similar: Vec<&str> = Vec::new();
+        for name in required
+            .iter()
+            .filter(absent)
+            .flat_map(|required| unread.like(required.name))
+        {
+            if !similar.contains(&name) {
+                similar.push(name);
+            }
+        }
+        let hint = if similar.is_empty() {
+            hint
+        } else {
+            format!(
+                "similar names are there, as after a rename: {}; use a release of inference-monitor that knows this version of the server",
+                similar.join(", ")
+            )
+        };
         Self {
             engine,
-            generation: generation.to_owned(),
+            generation,
             models,
-            kv_cache_capacity_tokens,
+            constants,
             scalars,
             histograms,
             adapters,
@@ -186,11 +127,24 @@ impl Plan {
         }
     }
 
+    /// The same plan under another generation.
+    pub(crate) fn of(mut self, generation: &str) -> Self {
+        generation.clone_into(&mut self.generation);
+        self
+    }
+
+    /// The same plan for a product that serves another engine's series as they are.
+    pub(crate) fn served_by(mut self, engine: Engine, generation: &str) -> Self {
+        self.engine = engine;
+        self.generation = format!("{generation}{}", self.generation);
+        self
+    }
+
     /// Which values feed which field, in the order of the model.
     pub(crate) fn field_values(&self) -> Vec<FieldValues> {
         let scalars = self.scalars.iter().map(|fold| FieldValues {
             field: fold.field.name(),
-            values: fold.terms.iter().map(|&(_, value)| value).collect(),
+            values: fold.values(),
         });
         let histograms = self.histograms.iter().map(|(field, fold)| FieldValues {
             field: field.name(),
@@ -209,10 +163,12 @@ impl Plan {
             engine: Some(self.engine),
             generation: self.generation.clone(),
             models: self.models.clone(),
-            kv_cache_capacity_tokens: self.kv_cache_capacity_tokens,
             lora_adapters: newest_adapters(&self.adapters, values),
             ..EngineSample::default()
         };
+        for &(field, value) in &self.constants {
+            set_scalar(&mut sample, field, Some(value));
+        }
         for fold in &self.scalars {
             set_scalar(&mut sample, fold.field, fold.fold(values));
         }
@@ -234,110 +190,9 @@ impl Plan {
         let hint = if missing.is_empty() {
             String::new()
         } else {
-            self.hint.to_owned()
+            self.hint.clone()
         };
         Reading { sample, missing, hint }
-    }
-}
-
-/// How a field is folded; `None` for histograms, which are summed by bound.
-const fn how(field: Field) -> Option<How> {
-    match field {
-        // Without a multiprocess mode, each API server process exports its own copy of a gauge.
-        Field::Waiting | Field::Running => Some(How::SumOfCopies),
-        Field::KvCacheUsage | Field::HostCacheUsage | Field::PrefixHitRatio | Field::Awake => Some(How::Greatest),
-        Field::PromptTokens
-        | Field::GeneratedTokens
-        | Field::Preemptions
-        | Field::PrefixHitTokens
-        | Field::PrefixQueryTokens
-        | Field::RequestsSucceeded
-        | Field::RequestsFailed => Some(How::Sum),
-        Field::TimeToFirstToken | Field::InterToken | Field::PerOutputToken | Field::EndToEnd | Field::QueueTime => {
-            None
-        }
-    }
-}
-
-impl ScalarFold {
-    /// The folded number. One value that is not a usable number (NaN, infinite, the sentinel -1) makes the whole
-    /// unknown: a sum without one of its parts would be a wrong number, not a missing one.
-    fn fold(&self, values: &[f64]) -> Option<f64> {
-        let mut total = 0.0_f64;
-        let mut copies: Option<(u64, f64)> = None;
-        for &(group, index) in &self.terms {
-            let value = values
-                .get(index as usize)
-                .copied()
-                .filter(|value| value.is_finite() && *value >= 0.0)?;
-            match self.how {
-                How::Sum => total += value,
-                How::Greatest => total = total.max(value),
-                How::SumOfCopies => match &mut copies {
-                    Some((of, greatest)) if *of == group => *greatest = greatest.max(value),
-                    _ => {
-                        total += copies.map_or(0.0, |(_, greatest)| greatest);
-                        copies = Some((group, value));
-                    }
-                },
-            }
-        }
-        total += copies.map_or(0.0, |(_, greatest)| greatest);
-        match self.field {
-            Field::KvCacheUsage | Field::HostCacheUsage | Field::PrefixHitRatio => ratio(total),
-            _ => Some(total).filter(|total| total.is_finite()),
-        }
-    }
-}
-
-/// Accepts 0-1, with room for rounding. Every engine publishes fractions, also where the name says percent: a greater number is not understood.
-pub(crate) fn ratio(value: f64) -> Option<f64> {
-    (0.0..=1.001).contains(&value).then(|| value.min(1.0))
-}
-
-fn scalar(sample: &EngineSample, field: Field) -> Option<f64> {
-    match field {
-        Field::Waiting => sample.waiting,
-        Field::Running => sample.running,
-        Field::KvCacheUsage => sample.kv_cache_usage,
-        _ => None,
-    }
-}
-
-fn set_scalar(sample: &mut EngineSample, field: Field, value: Option<f64>) {
-    let place = match field {
-        Field::Waiting => &mut sample.waiting,
-        Field::Running => &mut sample.running,
-        Field::KvCacheUsage => &mut sample.kv_cache_usage,
-        Field::HostCacheUsage => &mut sample.host_cache_usage,
-        Field::PromptTokens => &mut sample.prompt_tokens_total,
-        Field::GeneratedTokens => &mut sample.generated_tokens_total,
-        Field::Preemptions => &mut sample.preemptions_total,
-        Field::PrefixHitTokens => &mut sample.prefix_cache_hit_tokens_total,
-        Field::PrefixQueryTokens => &mut sample.prefix_cache_query_tokens_total,
-        Field::PrefixHitRatio => &mut sample.prefix_cache_hit_ratio,
-        Field::RequestsSucceeded => &mut sample.requests_succeeded_total,
-        Field::RequestsFailed => &mut sample.requests_failed_total,
-        Field::Awake => {
-            sample.sleeping = value.map(|awake| awake == 0.0);
-            return;
-        }
-        Field::TimeToFirstToken | Field::InterToken | Field::PerOutputToken | Field::EndToEnd | Field::QueueTime => {
-            return;
-        }
-    };
-    *place = value;
-}
-
-fn set_histogram(sample: &mut EngineSample, field: Field, histogram: Option<Histogram>) {
-    let latency = &mut sample.latency;
-    match field {
-        Field::TimeToFirstToken => latency.time_to_first_token = histogram,
-        Field::InterToken => latency.inter_token = histogram,
-        Field::PerOutputToken => latency.per_output_token = histogram,
-        Field::EndToEnd => latency.end_to_end = histogram,
-        Field::QueueTime => latency.queue_time = histogram,
-        _ => {}
     }
 }
 

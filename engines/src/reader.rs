@@ -1,12 +1,13 @@
 //! From the body of one target to a reading, scrape after scrape.
 
-use crate::collector::Mapper;
 use crate::detect::{Product, detect};
+use crate::documents;
 use crate::error::ReadError;
 use crate::exposition::{Exposition, Item};
 use crate::inspection::FieldValues;
 use crate::json;
 use crate::layout::{Layout, Mark};
+use crate::mapper::Mapper;
 use crate::sample::{Engine, EngineSample};
 
 /// What one body says.
@@ -85,11 +86,7 @@ impl BodyReader {
         match body.trim_ascii_start().first() {
             None => return Err(ReadError::Empty),
             // A brace may also begin a sample with a quoted name.
-            Some(b'{' | b'[') if json::is_json(body) => {
-                return Err(ReadError::Json {
-                    what: json::describe(body),
-                });
-            }
+            Some(b'{' | b'[') if json::is_json(body) => return documents::read(body, self.forced),
             Some(b'<') => {
                 return Err(ReadError::Malformed {
                     line: 1,
@@ -103,12 +100,8 @@ impl BodyReader {
 
     fn parse(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
         let detection = detect(body);
-        let engine = match (self.forced, detection.product) {
-            (Some(engine), _) | (None, Some(Product::Readable(engine))) => engine,
-            // The body may still be something else altogether: a fault of its text says more than its names.
-            (None, _) => Engine::Vllm,
-        };
-        let mut mapper = Mapper::new(engine);
+        let found = detection.product.and_then(Product::engine);
+        let mut mapper = Mapper::new(self.forced, found);
         let mut marks = Vec::new();
         let mut values = Vec::new();
         let mut families = false;
@@ -135,7 +128,12 @@ impl BodyReader {
         if marks.is_empty() && !families {
             return Err(ReadError::Empty);
         }
-        if !mapper.recognised() {
+        let other = match (self.forced, found) {
+            // Names without a prefix and those of Triton's backends are read by several engines.
+            (Some(forced), Some(found)) => !Mapper::fits(forced, found) && (is_shared(found) || !mapper.recognised()),
+            _ => !mapper.recognised(),
+        };
+        if other {
             match (self.forced, detection.product) {
                 (Some(expected), Some(product)) => {
                     return Err(ReadError::WrongEngine {
@@ -158,4 +156,9 @@ impl BodyReader {
         self.layout = Layout::new(body, &marks, values, plan);
         Ok(reading)
     }
+}
+
+/// True for engines whose names another one reads too.
+const fn is_shared(engine: Engine) -> bool {
+    matches!(engine, Engine::Triton | Engine::Nim | Engine::TensorRtLlm)
 }

@@ -15,25 +15,83 @@ pub enum Engine {
     Vllm,
     /// llama.cpp `llama-server`.
     LlamaCpp,
+    /// SGLang.
+    #[serde(rename = "SGLang")]
+    Sglang,
+    /// Triton Inference Server, with any backend.
+    Triton,
+    /// TensorRT-LLM `trtllm-serve`.
+    #[serde(rename = "TensorRTLLM")]
+    TensorRtLlm,
+    /// Hugging Face Text Generation Inference.
+    #[serde(rename = "TGI")]
+    Tgi,
+    /// LMDeploy.
+    #[serde(rename = "LMDeploy")]
+    LmDeploy,
+    /// NVIDIA NIM for LLMs.
+    #[serde(rename = "NIM")]
+    Nim,
+    /// Ollama; presence only.
+    Ollama,
 }
 
 impl Engine {
+    /// All engines, in the order of `spec.engine`.
+    pub const ALL: [Self; 9] = [
+        Self::Vllm,
+        Self::LlamaCpp,
+        Self::Sglang,
+        Self::Triton,
+        Self::TensorRtLlm,
+        Self::Tgi,
+        Self::LmDeploy,
+        Self::Nim,
+        Self::Ollama,
+    ];
+
     /// The name as written in `spec.engine` and `status.engine`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Vllm => "VLLM",
             Self::LlamaCpp => "LlamaCpp",
+            Self::Sglang => "SGLang",
+            Self::Triton => "Triton",
+            Self::TensorRtLlm => "TensorRTLLM",
+            Self::Tgi => "TGI",
+            Self::LmDeploy => "LMDeploy",
+            Self::Nim => "NIM",
+            Self::Ollama => "Ollama",
         }
     }
 
-    /// The engine of a `spec.engine` name; `None` for `Auto` and for engines that are not read yet.
+    /// The engine of a `spec.engine` name; `None` for `Auto` and for names that are not known.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "VLLM" => Some(Self::Vllm),
-            "LlamaCpp" => Some(Self::LlamaCpp),
-            _ => None,
+        Self::ALL.into_iter().find(|engine| engine.as_str() == name)
+    }
+
+    /// Where the metrics are, unless the user says otherwise.
+    #[must_use]
+    pub const fn metrics_path(self) -> &'static str {
+        match self {
+            Self::TensorRtLlm => "/prometheus/metrics",
+            Self::Nim => "/v1/metrics",
+            Self::Ollama => "/api/ps",
+            Self::Vllm | Self::LlamaCpp | Self::Sglang | Self::Triton | Self::Tgi | Self::LmDeploy => "/metrics",
+        }
+    }
+
+    /// What tells whether the server works at all when its metrics do not answer, asked on the same port. `None` where asking costs the server a
+    /// generation (SGLang, TGI), or is answered on another port (Triton).
+    #[must_use]
+    pub const fn health_path(self) -> Option<&'static str> {
+        match self {
+            Self::Vllm | Self::LlamaCpp | Self::TensorRtLlm | Self::LmDeploy => Some("/health"),
+            Self::Nim => Some("/v1/health/live"),
+            Self::Ollama => Some("/api/version"),
+            Self::Sglang | Self::Triton | Self::Tgi => None,
         }
     }
 }

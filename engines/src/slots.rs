@@ -7,8 +7,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::plan::ratio;
 use crate::sample::EngineSample;
+use crate::scalar::ratio;
 
 /// Slots that one body may list; servers have 1 to some tens.
 const SLOT_LIMIT: usize = 4096;

@@ -15,8 +15,10 @@ use std::collections::BTreeMap;
 
 use crate::collector::{Collector, series_hash};
 use crate::exposition::Sample;
-use crate::plan::{AdapterSet, Field, Findings, Part, Plan, Required};
+use crate::field::{Field, Part};
+use crate::plan::{AdapterSet, Findings, Plan, Required};
 use crate::sample::Engine;
+use crate::similar::Unread;
 
 const REQUIRED: &[Required] = &[
     Required {
@@ -41,6 +43,7 @@ pub(crate) struct Mapper {
     /// Tokens in the KV cache per engine; `None` where the body does not say. Keyed by label hash, for copies in several processes.
     capacity: BTreeMap<u64, Option<f64>>,
     seen: Seen,
+    unread: Unread,
 }
 
 /// What tells the generations apart.
@@ -117,10 +120,9 @@ impl Mapper {
             _ => match scalar(key) {
                 Some((field, rank)) => (field, rank, Part::Whole),
                 None => {
-                    let Some((base, part)) = split_histogram(key) else {
-                        return false;
-                    };
-                    let Some((field, rank)) = histogram(base) else {
+                    let found = split_histogram(key).and_then(|(base, part)| Some((base, part, histogram(base)?)));
+                    let Some((base, part, (field, rank))) = found else {
+                        self.unread.note(sample.name);
                         return false;
                     };
                     self.seen.name(base);
@@ -147,7 +149,7 @@ impl Mapper {
             (Part::Bucket(_), None) => return false,
             (part, _) => part,
         };
-        self.collected.push(field, rank, part, facts.group, value);
+        self.collected.push(field, rank, part, &facts, value);
         true
     }
 
@@ -187,12 +189,13 @@ impl Mapper {
             self.collected.terms,
             Findings {
                 engine: Engine::Vllm,
-                generation: self.seen.generation(),
+                generation: self.seen.generation().to_owned(),
                 models: self.collected.models,
-                kv_cache_capacity_tokens: capacity,
+                constants: capacity.map(|tokens| (Field::KvCapacity, tokens)).into_iter().collect(),
                 adapters: self.adapters,
                 required: REQUIRED,
-                hint: self.seen.hint(),
+                hint: self.seen.hint().to_owned(),
+                unread: self.unread,
             },
         )
     }

@@ -1,16 +1,22 @@
 //! Whatever a server sends: no panic, and the same reading with and without a remembered layout.
 
 use infmon_engines::exposition::Exposition;
-use infmon_engines::{BodyReader, Engine, explain_http, read_slots};
+use infmon_engines::{BodyReader, Engine, explain_http, inspect, read_loads, read_slots};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-const BODIES: [&[u8]; 5] = [
+const BODIES: [&[u8]; 11] = [
     include_bytes!("bodies/vllm-0.32.0-queued.prom"),
     include_bytes!("bodies/vllm-0.10.2-v1-transition.txt"),
     include_bytes!("bodies/vllm-v0-0.6.6.txt"),
     include_bytes!("bodies/llamacpp.txt"),
     include_bytes!("bodies/vllm-lora-series.txt"),
+    include_bytes!("bodies/sglang-0.5.23.txt"),
+    include_bytes!("bodies/triton-tensorrtllm.txt"),
+    include_bytes!("bodies/trtllm-2026.txt"),
+    include_bytes!("bodies/tgi-3.3.7.txt"),
+    include_bytes!("bodies/lmdeploy-0.16.txt"),
+    include_bytes!("bodies/nim-1.x.txt"),
 ];
 
 /// Bytes that decide something in the format, more often than others.
@@ -58,7 +64,7 @@ fn any_change() -> impl Strategy<Value = LineChange> {
         1 => Just(LineChange::Vanish),
         1 => Just(LineChange::Double),
         1 => prop::sample::select(vec![
-            "", "# a comment", "vllm:num_requests_waiting{engine=\"9\"} 5", "llamacpp:requests_deferred 1", "other 1 # {} 1", "{",
+            "", "# a comment", "vllm:num_requests_waiting{engine=\"9\"} 5", "llamacpp:requests_deferred 1", "sglang:num_queue_reqs{priority=\"1\"} 2", "nv_inference_count 1", "num_request_max 1", "other 1 # {} 1", "{",
         ]).prop_map(|line| LineChange::Insert(line.to_owned())),
         1 => Just(LineChange::LineEnd),
         1 => Just(LineChange::Timestamp),
@@ -72,7 +78,7 @@ fn change(body: &[u8], changes: &[(Index, LineChange)]) -> Vec<u8> {
         let at = at.index(lines.len());
         let line = &mut lines[at];
         match change {
-            LineChange::Value(value) if !line.starts_with('#') => {
+            LineChange::Value(value) if !line.is_empty() && !line.starts_with('#') => {
                 let start = line.rfind(' ').map_or(0, |at| at + 1);
                 line.replace_range(start.., value);
             }
@@ -94,9 +100,11 @@ proptest! {
     fn any_bytes_are_survived(bytes in prop::collection::vec(any_byte(), 0..600), status: u16) {
         let mut exposition = Exposition::new(&bytes);
         while let Ok(Some(_)) = exposition.next_item() {}
-        for forced in [None, Some(Engine::Vllm), Some(Engine::LlamaCpp)] {
+        for forced in Engine::ALL.into_iter().map(Some).chain([None]) {
             let _ = BodyReader::new(forced).read(&bytes);
+            let _ = inspect(forced, &bytes);
         }
+        let _ = read_loads(&bytes);
         let _ = read_slots(&bytes);
         let _ = explain_http(status, &bytes, "/metrics");
     }

@@ -251,7 +251,7 @@ fn missing_series_are_named_by_their_newest_name_with_the_step_to_take() {
     let reading = read(b"nv_inference_count 1\nvllm:prompt_tokens_total{model=\"m\",version=\"1\"} 5\n");
     assert_eq!(
         (reading.missing.len(), reading.sample.prompt_tokens_total),
-        (3, Some(5.0))
+        (2, Some(5.0))
     );
     assert!(reading.hint.contains("Triton"), "{}", reading.hint);
 
@@ -421,8 +421,7 @@ fn bodies_that_are_no_exposition_say_what_they_are() {
     for empty in ["", " \n\r\n", "# EOF\n", "# HELP x y\n"] {
         assert_eq!(error(None, empty.as_bytes()), ReadError::Empty, "{empty:?}");
     }
-    for (body, word) in [
-        (body!("trtllm-metrics.json"), "/prometheus/metrics"),
+    let bodies: [(&[u8], &str); 5] = [
         (
             br#"{"error":{"code":501,"message":"Start it with `--metrics`","type":"x"}}"#,
             "Start it with `--metrics`",
@@ -431,7 +430,8 @@ fn bodies_that_are_no_exposition_say_what_they_are() {
         (br#"{"error":"no\nsuch\u0007route"}"#, "no such route"),
         (b"[]", "metrics path"),
         (br#"{"models":[{"prompt":"secret"}]}"#, "metrics path"),
-    ] {
+    ];
+    for (body, word) in bodies {
         let error = error(None, body);
         assert!(matches!(error, ReadError::Json { .. }), "{error:?}");
         assert!(error.to_string().contains(word), "{error}");
@@ -446,14 +446,14 @@ fn bodies_that_are_no_exposition_say_what_they_are() {
         error(None, b"vllm:a 1\nvllm:b{x=\"1\" 2\n"),
         ReadError::Malformed {
             line: 2,
-            reason: "expected ',' or '}' after the label value".to_owned()
+            reason: "expected a label name".to_owned()
         }
     );
     assert_eq!(
-        error(None, body!("tgi-idle.txt")),
+        error(None, b"te_queue_size 0\n"),
         ReadError::UnknownEngine {
             seen: vec![],
-            looks_like: Some("Text Generation Inference (TGI)")
+            looks_like: Some("Text Embeddings Inference (TEI)")
         }
     );
     let runtime = error(None, b"python_info 1\nprocess_open_fds 1\nhttp_requests_total 1\n");

@@ -280,12 +280,20 @@ fn allowed(ip: IpAddr, policy: &AddressPolicy) -> Result<(), String> {
 
 fn target(spec: &InferenceMonitorSpec, scheme: Scheme, owner: &str, address: &str) -> Target {
     let period = Duration::from_millis(u64::try_from(spec.sample_period_milliseconds).unwrap_or(1000).max(250));
-    let path = spec.metrics_path.as_deref().unwrap_or("/metrics");
     let engine = match spec.engine {
         EngineChoice::Auto => None,
         EngineChoice::Vllm => Some(Engine::Vllm),
         EngineChoice::LlamaCpp => Some(Engine::LlamaCpp),
+        EngineChoice::Sglang => Some(Engine::Sglang),
+        EngineChoice::Triton => Some(Engine::Triton),
+        EngineChoice::TensorRtLlm => Some(Engine::TensorRtLlm),
+        EngineChoice::Tgi => Some(Engine::Tgi),
+        EngineChoice::LmDeploy => Some(Engine::LmDeploy),
+        EngineChoice::Nim => Some(Engine::Nim),
+        EngineChoice::Ollama => Some(Engine::Ollama),
     };
+    let default_path = engine.map_or("/metrics", Engine::metrics_path);
+    let path = spec.metrics_path.as_deref().unwrap_or(default_path);
     let protocol = if scheme == Scheme::Http { "http" } else { "https" };
     Target {
         id: TargetId(format!(

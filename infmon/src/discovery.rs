@@ -44,6 +44,13 @@ impl Server {
         let kind = match self.answer {
             Answer::Metrics(Engine::Vllm) => "vllm",
             Answer::Metrics(Engine::LlamaCpp) | Answer::Refusal(501 | 503) => "llama-server",
+            Answer::Metrics(Engine::Sglang) => "sglang",
+            Answer::Metrics(Engine::Triton) => "triton",
+            Answer::Metrics(Engine::TensorRtLlm) => "trtllm",
+            Answer::Metrics(Engine::Tgi) => "tgi",
+            Answer::Metrics(Engine::LmDeploy) => "lmdeploy",
+            Answer::Metrics(Engine::Nim) => "nim",
+            Answer::Metrics(Engine::Ollama) => "ollama",
             Answer::Refusal(_) => "server",
         };
         format!("{kind}-{}", self.address.port())

@@ -111,7 +111,7 @@ pub struct InferenceMonitorSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub endpoints: Vec<Endpoint>,
-    /// Path of the metrics. Default by engine: /metrics.
+    /// Path of the metrics. Default by engine: /metrics; TensorRTLLM /prometheus/metrics, NIM /v1/metrics, Ollama /api/ps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^/[^?#\s]*$"))]
     pub metrics_path: Option<String>,
@@ -150,6 +150,25 @@ pub enum EngineChoice {
     Vllm,
     /// llama.cpp llama-server.
     LlamaCpp,
+    /// SGLang.
+    #[serde(rename = "SGLang")]
+    Sglang,
+    /// Triton Inference Server, with any backend.
+    Triton,
+    /// TensorRT-LLM trtllm-serve.
+    #[serde(rename = "TensorRTLLM")]
+    TensorRtLlm,
+    /// Hugging Face Text Generation Inference.
+    #[serde(rename = "TGI")]
+    Tgi,
+    /// LMDeploy.
+    #[serde(rename = "LMDeploy")]
+    LmDeploy,
+    /// NVIDIA NIM for LLMs.
+    #[serde(rename = "NIM")]
+    Nim,
+    /// Ollama: which models are loaded, and nothing else.
+    Ollama,
 }
 
 /// HTTP or HTTPS.

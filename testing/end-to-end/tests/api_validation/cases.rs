@@ -339,11 +339,22 @@ fn setting_cases() -> Vec<Case> {
     vec![
         case(
             "engine",
-            vec![engine("Auto"), engine("VLLM"), engine("LlamaCpp")],
-            vec![engine("vllm"), engine("Turbine")],
+            vec![
+                engine("Auto"),
+                engine("VLLM"),
+                engine("LlamaCpp"),
+                engine("SGLang"),
+                engine("Triton"),
+                engine("TensorRTLLM"),
+                engine("TGI"),
+                engine("LMDeploy"),
+                engine("NIM"),
+                engine("Ollama"),
+            ],
+            vec![engine("vllm"), engine("Turbine"), engine("Custom")],
             &[
                 "spec.engine: Unsupported value",
-                "supported values: \"Auto\", \"VLLM\", \"LlamaCpp\"",
+                "supported values: \"Auto\", \"VLLM\", \"LlamaCpp\", \"SGLang\", \"Triton\", \"TensorRTLLM\", \"TGI\", \"LMDeploy\", \"NIM\", \"Ollama\"",
             ],
         ),
         case(

@@ -1,0 +1,108 @@
+//! Which engine's way of reading a body is taken.
+
+use crate::exposition::Sample;
+use crate::plan::Plan;
+use crate::sample::Engine;
+use crate::{dialect, llamacpp, lmdeploy, nim, sglang, tgi, triton, trtllm, vllm};
+
+/// An engine's way of reading its series.
+#[derive(Debug)]
+pub(crate) struct Mapper {
+    way: Way,
+    /// The product that serves the series of another engine, and what its generation begins with.
+    served_by: Option<(Engine, &'static str)>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Vllm(vllm::Mapper),
+    LlamaCpp(llamacpp::Mapper),
+    Triton(triton::Mapper),
+    Table(dialect::Mapper),
+}
+
+impl Mapper {
+    /// The way of `forced`, the engine that the user named, or else of `found`. NIM 2.x serves what vLLM or SGLang serve.
+    pub(crate) fn new(forced: Option<Engine>, found: Option<Engine>) -> Self {
+        match (forced, found) {
+            (Some(Engine::Nim), Some(Engine::Vllm)) => Self {
+                way: Way::of(Engine::Vllm),
+                served_by: Some((Engine::Nim, "2.x-vllm-")),
+            },
+            (Some(Engine::Nim), Some(Engine::Sglang)) => Self {
+                way: Way::of(Engine::Sglang),
+                served_by: Some((Engine::Nim, "2.x-sglang-")),
+            },
+            // The body may still be something else altogether: a fault of its text says more than its names.
+            _ => Self {
+                way: Way::of(forced.or(found).unwrap_or(Engine::Vllm)),
+                served_by: None,
+            },
+        }
+    }
+
+    /// Takes a declared family into account.
+    pub(crate) fn family(&mut self, name: &[u8]) {
+        match &mut self.way {
+            Way::Vllm(mapper) => mapper.family(name),
+            Way::LlamaCpp(mapper) => mapper.family(name),
+            Way::Triton(mapper) => mapper.family(name),
+            Way::Table(mapper) => mapper.family(name),
+        }
+    }
+
+    /// Takes a sample into account. True when the reading depends on its value, which then is the value number `value`.
+    pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
+        match &mut self.way {
+            Way::Vllm(mapper) => mapper.sample(sample, value),
+            Way::LlamaCpp(mapper) => mapper.sample(sample, value),
+            Way::Triton(mapper) => mapper.sample(sample, value),
+            Way::Table(mapper) => mapper.sample(sample, value),
+        }
+    }
+
+    /// True when the body holds or declares a series of the engine.
+    pub(crate) fn recognised(&self) -> bool {
+        match &self.way {
+            Way::Vllm(mapper) => mapper.recognised(),
+            Way::LlamaCpp(mapper) => mapper.recognised(),
+            Way::Triton(mapper) => mapper.recognised(),
+            Way::Table(mapper) => mapper.recognised(),
+        }
+    }
+
+    /// True when a body that was found to be of `found` is one that the user may have meant by `forced`.
+    pub(crate) fn fits(forced: Engine, found: Engine) -> bool {
+        forced == found || matches!((forced, found), (Engine::Nim, Engine::Vllm | Engine::Sglang))
+    }
+
+    pub(crate) fn finish(self) -> Plan {
+        let plan = match self.way {
+            Way::Vllm(mapper) => mapper.finish(),
+            Way::LlamaCpp(mapper) => mapper.finish(),
+            Way::Triton(mapper) => mapper.finish(),
+            Way::Table(mapper) => mapper.finish(),
+        };
+        match self.served_by {
+            Some((engine, generation)) => plan.served_by(engine, generation),
+            None => plan,
+        }
+    }
+}
+
+impl Way {
+    fn of(engine: Engine) -> Self {
+        let table = |dialect| Self::Table(dialect::Mapper::new(dialect));
+        match engine {
+            Engine::Vllm => Self::Vllm(vllm::Mapper::default()),
+            Engine::LlamaCpp => Self::LlamaCpp(llamacpp::Mapper::default()),
+            Engine::Triton => Self::Triton(triton::Mapper::default()),
+            Engine::Sglang => table(&sglang::DIALECT),
+            Engine::TensorRtLlm => table(&trtllm::DIALECT),
+            Engine::Tgi => table(&tgi::DIALECT),
+            Engine::LmDeploy => table(&lmdeploy::DIALECT),
+            Engine::Nim => table(&nim::DIALECT),
+            Engine::Ollama => table(&crate::ollama::DIALECT),
+        }
+    }
+}

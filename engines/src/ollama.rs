@@ -1,0 +1,86 @@
+//! Ollama: presence only.
+//!
+//! Checked against 0.33.0-rc2 (fb307609): there is no Prometheus endpoint, and the runners beneath are llama-servers on random ports
+//! of 127.0.0.1 without `--metrics`. `GET /api/ps` lists the models in memory; queue, running requests, cache, tokens and latencies are
+//! told nowhere.
+
+use serde::Deserialize;
+
+use crate::dialect::Dialect;
+use crate::field::Field;
+use crate::plan::Required;
+use crate::reader::Reading;
+use crate::sample::{Engine, EngineSample};
+
+const HINT: &str = "Ollama tells which models are loaded and nothing else: no queue, no running requests, no cache, no latencies; \
+                    serve the model with llama-server --metrics or vLLM to have them";
+
+/// No series: a body of text is never Ollama's own.
+pub(crate) static DIALECT: Dialect = Dialect {
+    engine: Engine::Ollama,
+    key: |_| None,
+    series: &[],
+    label_numbers: &[],
+    marks: &[],
+    generation: |_| "",
+    required: |_| REQUIRED,
+    hint: |_| HINT,
+    only_with: &[],
+};
+
+const REQUIRED: &[Required] = &[
+    Required {
+        field: Field::Waiting,
+        name: WAITING,
+    },
+    Required {
+        field: Field::Running,
+        name: RUNNING,
+    },
+];
+
+const WAITING: &str = "number of waiting requests";
+const RUNNING: &str = "number of running requests";
+
+/// Models that one answer may name.
+const MODEL_LIMIT: usize = 64;
+/// Bytes that the name of one may have.
+const MODEL_NAME_BYTES: usize = 512;
+
+/// `GET /api/ps`.
+#[derive(Deserialize)]
+struct Processes {
+    models: Vec<Process>,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    name: String,
+    #[allow(dead_code, reason = "its presence tells the answer from other lists of models")]
+    size_vram: f64,
+}
+
+/// Reads `/api/ps`. An answer without models says nothing of who gives it: it counts only where the user named Ollama.
+pub(crate) fn read(body: &[u8], forced: Option<Engine>) -> Option<Reading> {
+    let processes: Processes = serde_json::from_slice(body).ok()?;
+    if processes.models.is_empty() && forced != Some(Engine::Ollama) {
+        return None;
+    }
+    let models = processes
+        .models
+        .into_iter()
+        .map(|process| process.name)
+        .filter(|name| !name.is_empty() && name.len() <= MODEL_NAME_BYTES)
+        .take(MODEL_LIMIT)
+        .collect();
+    Some(Reading {
+        sample: EngineSample {
+            engine: Some(Engine::Ollama),
+            generation: "presence-only".to_owned(),
+            models,
+            ..EngineSample::default()
+        },
+        missing: vec![WAITING.to_owned(), RUNNING.to_owned()],
+        hint: HINT.to_owned(),
+    })
+}

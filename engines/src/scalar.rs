@@ -1,0 +1,150 @@
+//! How the series of one number are folded over ranks, process copies, models and replicas.
+
+use crate::field::{Field, Part};
+use crate::plan::Term;
+
+/// How the series of a field become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// The greatest of the copies of each group, summed over the groups.
+    SumOfCopies,
+    /// The greatest of all.
+    Greatest,
+    /// The sum of all.
+    Sum,
+    /// The greatest share `first / second` of all groups.
+    GreatestShare,
+    /// The product `first * second`, summed over the groups.
+    SumOfProducts,
+}
+
+/// The series of one number, and how they make it.
+#[derive(Clone, Debug)]
+pub(crate) struct ScalarFold {
+    pub(crate) field: Field,
+    how: How,
+    /// By group, so that copies stand together.
+    terms: Vec<Folded>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Folded {
+    group: u64,
+    value: u32,
+    first: bool,
+}
+
+/// How a field is folded; `None` for histograms, which are summed by bound.
+const fn how(field: Field, pair: bool) -> Option<How> {
+    match field {
+        Field::KvCacheUsage | Field::HostCacheUsage if pair => Some(How::GreatestShare),
+        Field::KvCapacity if pair => Some(How::SumOfProducts),
+        // Without a multiprocess mode, each API server process exports its own copy of a gauge.
+        Field::Waiting | Field::Running | Field::MaxConcurrency | Field::KvCapacity => Some(How::SumOfCopies),
+        Field::KvCacheUsage | Field::HostCacheUsage | Field::PrefixHitRatio | Field::Awake => Some(How::Greatest),
+        Field::PromptTokens
+        | Field::GeneratedTokens
+        | Field::Preemptions
+        | Field::PrefixHitTokens
+        | Field::PrefixQueryTokens
+        | Field::RequestsSucceeded
+        | Field::RequestsFailed => Some(How::Sum),
+        Field::TimeToFirstToken | Field::InterToken | Field::PerOutputToken | Field::EndToEnd | Field::QueueTime => {
+            None
+        }
+    }
+}
+
+impl ScalarFold {
+    /// The fold of terms of one field, sorted by group; `None` for a histogram.
+    pub(crate) fn new(field: Field, terms: &[&Term]) -> Option<Self> {
+        let pair = terms.iter().any(|term| matches!(term.part, Part::First | Part::Second));
+        let how = how(field, pair)?;
+        let terms = terms
+            .iter()
+            // Counters of tensor- and pipeline-parallel ranks count the same requests: the first rank speaks for all.
+            .filter(|term| how != How::Sum || term.copy == least_copy(terms, term.group))
+            .map(|term| Folded {
+                group: term.group,
+                value: term.value,
+                first: term.part == Part::First,
+            })
+            .collect();
+        Some(Self { field, how, terms })
+    }
+
+    /// The values it is made of.
+    pub(crate) fn values(&self) -> Vec<u32> {
+        self.terms.iter().map(|term| term.value).collect()
+    }
+
+    /// The folded number. One value that is not a usable number (NaN, infinite, the sentinel -1) makes the whole
+    /// unknown: a sum without one of its parts would be a wrong number, not a missing one.
+    pub(crate) fn fold(&self, values: &[f64]) -> Option<f64> {
+        let mut total = 0.0_f64;
+        match self.how {
+            How::Sum => {
+                for term in &self.terms {
+                    total += usable(values, term.value)?;
+                }
+            }
+            How::Greatest => {
+                for term in &self.terms {
+                    total = total.max(usable(values, term.value)?);
+                }
+            }
+            How::SumOfCopies => {
+                for copies in self.terms.chunk_by(|a, b| a.group == b.group) {
+                    total += greatest(copies.iter(), values)?;
+                }
+            }
+            How::GreatestShare | How::SumOfProducts => {
+                for pair in self.terms.chunk_by(|a, b| a.group == b.group) {
+                    let first = greatest(pair.iter().filter(|term| term.first), values)?;
+                    let second = greatest(pair.iter().filter(|term| !term.first), values)?;
+                    if self.how == How::SumOfProducts {
+                        total += first * second;
+                    } else if second > 0.0 {
+                        total = total.max(first / second);
+                    } else {
+                        // A pool of no size is not one that is empty.
+                        return None;
+                    }
+                }
+            }
+        }
+        match self.field {
+            Field::KvCacheUsage | Field::HostCacheUsage | Field::PrefixHitRatio => ratio(total),
+            // A pool or batch of no size has not been set up yet.
+            Field::KvCapacity | Field::MaxConcurrency => Some(total).filter(|total| total.is_finite() && *total > 0.0),
+            _ => Some(total).filter(|total| total.is_finite()),
+        }
+    }
+}
+
+fn usable(values: &[f64], index: u32) -> Option<f64> {
+    let value = values.get(index as usize).copied()?;
+    (value.is_finite() && value >= 0.0).then_some(value)
+}
+
+/// The greatest of some values; `None` when there is none, or one is not usable.
+fn greatest<'a>(terms: impl Iterator<Item = &'a Folded>, values: &[f64]) -> Option<f64> {
+    let mut greatest: Option<f64> = None;
+    for term in terms {
+        let value = usable(values, term.value)?;
+        greatest = Some(greatest.map_or(value, |greatest| greatest.max(value)));
+    }
+    greatest
+}
+
+/// The first of the ranks that export the series of a group.
+pub(crate) fn least_copy(terms: &[&Term], group: u64) -> u32 {
+    let at = terms.partition_point(|term| term.group < group);
+    let same = terms.iter().skip(at).take_while(|term| term.group == group);
+    same.map(|term| term.copy).min().unwrap_or(0)
+}
+
+/// Accepts 0-1, with room for rounding. Every engine publishes fractions, also where the name says percent: a greater number is not understood.
+pub(crate) fn ratio(value: f64) -> Option<f64> {
+    (0.0..=1.001).contains(&value).then(|| value.min(1.0))
+}

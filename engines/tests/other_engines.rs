@@ -1,0 +1,517 @@
+//! SGLang, Triton, TensorRT-LLM, TGI, LMDeploy, NIM and Ollama: stored bodies against what a person reads in them, and how each goes wrong.
+
+use infmon_engines::{BodyReader, Engine, EngineSample, ReadError, Reading, merge_loads, read_loads};
+use serde_json::{Value, json};
+
+macro_rules! body {
+    ($name:literal) => {
+        include_bytes!(concat!("bodies/", $name)).as_slice()
+    };
+}
+
+fn read(body: impl AsRef<[u8]>) -> Reading {
+    BodyReader::new(None).read(body.as_ref()).expect("the body is readable")
+}
+
+/// The sample's JSON without its histograms.
+fn scalars(reading: &Reading) -> Value {
+    let mut json = serde_json::to_value(&reading.sample).expect("a sample is JSON");
+    json.as_object_mut().expect("an object").remove("latency");
+    json
+}
+
+/// Count and sum of each latency that is there, and its first finite bound.
+fn latencies(sample: &EngineSample) -> Value {
+    let latency = &sample.latency;
+    let all = [
+        ("timeToFirstToken", &latency.time_to_first_token),
+        ("interToken", &latency.inter_token),
+        ("perOutputToken", &latency.per_output_token),
+        ("endToEnd", &latency.end_to_end),
+        ("queueTime", &latency.queue_time),
+    ];
+    let there = all.into_iter().filter_map(|(name, histogram)| {
+        let histogram = histogram.as_ref()?;
+        let value = json!([histogram.count, histogram.sum_seconds, histogram.buckets[0].0]);
+        Some((name.to_owned(), value))
+    });
+    Value::Object(there.collect())
+}
+
+#[test]
+fn every_body_reads_as_a_person_reads_it() {
+    let llama = "meta-llama/Llama-3.1-8B-Instruct";
+    let table: [(&str, &[u8], Value, Value); 11] = [
+        (
+            "SGLang 0.5.23: streaming and other requests add up, a NaN gauge and gauges with le do no harm",
+            body!("sglang-0.5.23.txt"),
+            json!({
+                "engine": "SGLang", "generation": "0.5.23+", "models": [llama],
+                "waiting": 4.0, "running": 12.0, "kvCacheUsage": 0.61, "kvCacheCapacityTokens": 426_672.0,
+                "hostCacheUsage": 12000.0 / 852_000.0,
+                "promptTokensTotal": 32480.0, "generatedTokensTotal": 4400.0, "preemptionsTotal": 1.0,
+                "prefixCacheHitTokensTotal": 12160.0, "prefixCacheQueryTokensTotal": 32480.0,
+                "requestsSucceededTotal": 40.0, "requestsFailedTotal": 1.0,
+            }),
+            json!({
+                "timeToFirstToken": [40.0, 3.030_321_417_721_887_6 + 7.116_569_653_271_052, 0.1],
+                "interToken": [200.0, 11.147684912651187, 0.002],
+                "perOutputToken": [40.0, 0.179_999_999_999_999_97 + 0.540_000_000_000_000_1, 0.002],
+                "endToEnd": [40.0, 19.79055746224386 + 73.57054485953877, 0.1],
+                "queueTime": [1.0, 0.004, 0.0],
+            }),
+        ),
+        (
+            "SGLang /v1/loads",
+            body!("sglang-v1-loads.json"),
+            json!({
+                "engine": "SGLang", "generation": "v1-loads", "waiting": 4.0, "running": 12.0, "maxConcurrency": 2048.0,
+                "kvCacheUsage": 0.61, "kvCacheCapacityTokens": 426_672.0,
+            }),
+            json!({}),
+        ),
+        (
+            "Triton with TensorRT-LLM: one model speaks, milliseconds and microseconds become seconds",
+            body!("triton-tensorrtllm.txt"),
+            json!({
+                "engine": "Triton", "generation": "tensorrtllm-backend", "models": ["tensorrt_llm"],
+                "waiting": 1.0, "running": 1.0, "maxConcurrency": 512.0, "kvCacheUsage": 0.4875,
+                "kvCacheCapacityTokens": 6239.0 * 64.0,
+                "requestsSucceededTotal": 59.0, "requestsFailedTotal": 1.0,
+            }),
+            json!({
+                "timeToFirstToken": [37.0, 10.771, 0.1],
+                "endToEnd": [59.0, 88.327965, null],
+                "queueTime": [59.0, 0.014512, null],
+            }),
+        ),
+        (
+            "trtllm-serve 2026: no model name, gauges with pid",
+            body!("trtllm-2026.txt"),
+            json!({
+                "engine": "TensorRTLLM", "generation": "2026", "waiting": 3.0, "running": 5.0, "maxConcurrency": 2048.0,
+                "kvCacheUsage": 0.3127, "kvCacheCapacityTokens": 64000.0, "hostCacheUsage": 0.05,
+                "promptTokensTotal": 16240.0, "generatedTokensTotal": 2200.0,
+                "prefixCacheHitTokensTotal": 3840.0, "prefixCacheQueryTokensTotal": 16240.0, "prefixCacheHitRatio": 0.2362,
+                "requestsSucceededTotal": 20.0, "requestsFailedTotal": 1.0,
+            }),
+            json!({
+                "timeToFirstToken": [20.0, 2.2849983198971593, 0.001],
+                "perOutputToken": [20.0, 0.2716852102701919, 0.01],
+                "endToEnd": [20.0, 50.61166845502811, 0.3],
+                "queueTime": [20.0, 0.14842518380554665, 0.3],
+            }),
+        ),
+        (
+            "trtllm-serve, JSON",
+            body!("trtllm-metrics.json"),
+            json!({
+                "engine": "TensorRTLLM", "generation": "iteration-json", "waiting": 0.0, "running": 1.0,
+                "maxConcurrency": 2048.0, "kvCacheUsage": 3.0 / 101_256.0, "kvCacheCapacityTokens": 101_256.0 * 32.0,
+                "prefixCacheHitRatio": 0.00128,
+            }),
+            json!({}),
+        ),
+        (
+            "TensorRT-LLM 1.1: names without a prefix, no gauges",
+            b"request_success_total{model_name=\"undefined\",finished_reason=\"stop\"} 4\n\
+              time_to_first_token_seconds_bucket{le=\"+Inf\"} 4\ntime_to_first_token_seconds_sum 2\ntime_to_first_token_seconds_count 4\n",
+            json!({"engine": "TensorRTLLM", "generation": "1.1", "requestsSucceededTotal": 4.0}),
+            json!({"timeToFirstToken": [4.0, 2.0, null]}),
+        ),
+        (
+            "TGI 3.3.7",
+            body!("tgi-3.3.7.txt"),
+            json!({
+                "engine": "TGI", "generation": "3", "waiting": 2.0, "running": 5.0,
+                "promptTokensTotal": 10240.0, "generatedTokensTotal": 2190.0,
+                "requestsSucceededTotal": 20.0, "requestsFailedTotal": 3.0,
+            }),
+            json!({
+                "perOutputToken": [20.0, 0.3400000000000002, 0.000_150_000_000_000_000_01],
+                "endToEnd": [20.0, 29.699999999999996, 0.000_150_000_000_000_000_01],
+                "queueTime": [20.0, 0.19100000000000003, 0.000_150_000_000_000_000_01],
+            }),
+        ),
+        (
+            "LMDeploy 0.16: both queues add up",
+            body!("lmdeploy-0.16.txt"),
+            json!({
+                "engine": "LMDeploy", "generation": "0.11+", "models": ["Qwen/Qwen2.5-7B-Instruct"],
+                "waiting": 2.0, "running": 5.0, "maxConcurrency": 256.0, "kvCacheUsage": 0.21,
+                "promptTokensTotal": 12000.0, "generatedTokensTotal": 80.0,
+                "prefixCacheHitTokensTotal": 0.0, "prefixCacheQueryTokensTotal": 12000.0, "prefixCacheHitRatio": 0.0,
+                "requestsSucceededTotal": 40.0, "requestsFailedTotal": 0.0,
+            }),
+            json!({
+                "timeToFirstToken": [40.0, 6.146801391038048, 0.001],
+                "interToken": [40.0, 0.8400000000000004, 0.005],
+                "perOutputToken": [40.0, 0.8000000000000004, 0.005],
+                "endToEnd": [40.0, 76.0, 0.3],
+                "queueTime": [40.0, 0.08000000000000006, 0.3],
+            }),
+        ),
+        (
+            "NIM 1.x: 169 observations for 174 tokens of 5 requests are times between tokens",
+            body!("nim-1.x.txt"),
+            json!({
+                "engine": "NIM", "generation": "1.x", "models": ["meta/llama-3.1-8b-instruct"],
+                "waiting": 0.0, "running": 1.0, "maxConcurrency": 64.0, "kvCacheUsage": 0.0002848191398461977,
+                "promptTokensTotal": 109.0, "generatedTokensTotal": 174.0,
+                "requestsSucceededTotal": 5.0, "requestsFailedTotal": 0.0,
+            }),
+            json!({
+                "timeToFirstToken": [5.0, 0.6119842529296875, 0.001],
+                "interToken": [169.0, 1.856855869293213, 0.01],
+                "endToEnd": [5.0, 2.4688401222229004, 1.0],
+            }),
+        ),
+        (
+            "Ollama",
+            body!("ollama-api-ps.json"),
+            json!({"engine": "Ollama", "generation": "presence-only", "models": ["llama3.1:8b"]}),
+            json!({}),
+        ),
+        (
+            "llama.cpp's /slots alone",
+            body!("llamacpp-slots-b10519.json"),
+            json!({
+                "engine": "LlamaCpp", "generation": "slots", "running": 1.0, "maxConcurrency": 4.0,
+                "kvCacheUsage": 2113.0 / (4.0 * 65536.0),
+            }),
+            json!({}),
+        ),
+    ];
+    for (name, body, expected, expected_latencies) in table {
+        let reading = read(body);
+        assert_eq!(scalars(&reading), expected, "{name}");
+        assert_eq!(latencies(&reading.sample), expected_latencies, "{name}");
+    }
+}
+
+#[test]
+fn whole_bodies_miss_nothing() {
+    for body in [
+        body!("sglang-0.5.23.txt"),
+        body!("sglang-v1-loads.json"),
+        body!("triton-tensorrtllm.txt"),
+        body!("trtllm-2026.txt"),
+        body!("trtllm-metrics.json"),
+        body!("tgi-3.3.7.txt"),
+        body!("lmdeploy-0.16.txt"),
+        body!("nim-1.x.txt"),
+    ] {
+        let reading = read(body);
+        assert_eq!((reading.missing, reading.hint), (vec![], String::new()));
+    }
+}
+
+#[test]
+fn sglang_ranks_that_share_a_queue_count_once_and_data_parallel_ranks_add_up() {
+    let mut body = String::new();
+    for (dp, tp, waiting, usage) in [(0, 0, 3, 0.5), (0, 1, 3, 0.5), (1, 2, 4, 0.75), (1, 3, 4, 0.7)] {
+        let labels = format!("dp_rank=\"{dp}\",model_name=\"m\",moe_ep_rank=\"{tp}\",pp_rank=\"0\",tp_rank=\"{tp}\"");
+        body += &format!(
+            "sglang:num_queue_reqs{{{labels}}} {waiting}\nsglang:num_running_reqs{{{labels}}} 1\n\
+             sglang:token_usage{{{labels}}} {usage}\nsglang:max_total_num_tokens{{{labels}}} 1000\n\
+             sglang:num_retracted_requests_total{{{labels}}} 2\n\
+             sglang:queue_time_seconds_bucket{{{labels},le=\"+Inf\"}} 5\nsglang:queue_time_seconds_sum{{{labels}}} 1\n\
+             sglang:queue_time_seconds_count{{{labels}}} 5\n"
+        );
+    }
+    let sample = read(&body).sample;
+    assert_eq!((sample.waiting, sample.running), (Some(7.0), Some(2.0)));
+    assert_eq!(
+        (sample.kv_cache_usage, sample.kv_cache_capacity_tokens),
+        (Some(0.75), Some(2000.0))
+    );
+    assert_eq!(sample.preemptions_total, Some(4.0));
+    let queue = sample.latency.queue_time.expect("queue time");
+    assert_eq!(
+        (queue.count, queue.sum_seconds, queue.buckets),
+        (10.0, 2.0, vec![(None, 10.0)])
+    );
+}
+
+#[test]
+fn sglang_priorities_are_parts_of_the_total() {
+    let parts = "sglang:num_queue_reqs{priority=\"1\"} 2\nsglang:num_queue_reqs{priority=\"2\"} 3\n\
+                 sglang:num_running_reqs{priority=\"1\"} 1\n";
+    let total = "sglang:num_queue_reqs{priority=\"\"} 5\nsglang:num_running_reqs{priority=\"\"} 1\n\
+                 sglang:num_grammar_queue_reqs{priority=\"\"} 1\n";
+    assert_eq!(read(parts).sample.waiting, Some(5.0));
+    let sample = read(format!("{parts}{total}")).sample;
+    assert_eq!((sample.waiting, sample.running), (Some(6.0), Some(1.0)));
+}
+
+#[test]
+fn sglang_generations_and_their_old_names_are_known() {
+    for (body, generation) in [
+        ("sglang:num_queue_reqs 1", "0.4"),
+        ("sglang:num_queue_reqs 1\nsglang:cached_tokens_total 1", "0.4.6+"),
+        ("sglang:queue_time_s_count 1", "0.5.2+"),
+        ("sglang:max_total_num_tokens 1", "0.5.6+"),
+        ("sglang:realtime_tokens_total{mode=\"decode\"} 1", "0.5.9+"),
+        ("sglang:num_pages 1", "0.5.23+"),
+    ] {
+        assert_eq!(read(body).sample.generation, generation, "{body}");
+    }
+    let histogram = |name: &str| {
+        format!("{name}_sum 1\n{name}_bucket{{le=\"0.0\"}} 1\n{name}_bucket{{le=\"+Inf\"}} 2\n{name}_count 2\n")
+    };
+    let old = read(histogram("sglang:time_per_output_token_seconds") + &histogram("sglang:queue_time_s")).sample;
+    assert!(old.latency.inter_token.is_some() && old.latency.queue_time.is_some());
+    assert_eq!(
+        read("sglang:total_retracted_reqs{pid=\"7\"} 3\n")
+            .sample
+            .preemptions_total,
+        Some(3.0)
+    );
+    // The tokens of the last batch's hit rate are nobody's hit rate, and lookups without hits say nothing.
+    let first = read("sglang:cache_hit_rate 0.5\nsglang:prompt_tokens_total 100\n").sample;
+    assert_eq!(
+        (first.prefix_cache_hit_ratio, first.prefix_cache_query_tokens_total),
+        (None, None)
+    );
+}
+
+#[test]
+fn sglang_behind_ray_and_with_escaped_names_is_sglang() {
+    for prefix in ["sglang:", "sglang_", "ray_sglang_", "ray_sglang:"] {
+        let sample = read(format!(
+            "{prefix}num_queue_reqs{{ReplicaId=\"a\"}} 1\n{prefix}num_queue_reqs{{ReplicaId=\"b\"}} 2\n"
+        ))
+        .sample;
+        assert_eq!(
+            (sample.engine, sample.waiting),
+            (Some(Engine::Sglang), Some(3.0)),
+            "{prefix}"
+        );
+    }
+    let by_loads = read("sglang_num_waiting_reqs{dp_rank=\"0\"} 1\nsglang_num_waiting_reqs{dp_rank=\"1\"} 1\n");
+    assert_eq!(by_loads.sample.waiting, Some(2.0));
+}
+
+#[test]
+fn loads_give_what_the_metrics_of_sglang_lack() {
+    let rank = |n: u32, more: &str| {
+        format!("{{\"dp_rank\":{n},\"num_running_reqs\":1,\"max_running_requests\":8,\"token_usage\":0.{n}{more}}}")
+    };
+    let two = format!("{{\"loads\":[{},{}]}}", rank(1, ",\"num_waiting_reqs\":3"), rank(2, ""));
+    let loads = read_loads(two.as_bytes()).expect("loads");
+    // What one rank does not tell is not known of the server.
+    assert_eq!(
+        (loads.waiting, loads.running, loads.max_concurrency),
+        (None, Some(2.0), Some(16.0))
+    );
+    assert_eq!(loads.kv_cache_usage, Some(0.2));
+    let mut sample = EngineSample {
+        waiting: Some(9.0),
+        ..EngineSample::default()
+    };
+    merge_loads(&mut sample, &loads);
+    assert_eq!((sample.waiting, sample.max_concurrency), (Some(9.0), Some(16.0)));
+    for body in ["", "[]", "{\"loads\":[]}", "{\"loads\":[{\"x\":1}]}", "{\"loads\":3}"] {
+        assert_eq!(read_loads(body.as_bytes()), None, "{body}");
+    }
+}
+
+#[test]
+fn triton_with_older_backends_and_without_any() {
+    // Before 2024 there is no fraction.
+    let blocks = read(
+        "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"used\",model=\"m\",version=\"1\"} 25\n\
+         nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"max\",model=\"m\",version=\"1\"} 100\n\
+         nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"tokens_per\",model=\"m\",version=\"1\"} 64\n",
+    )
+    .sample;
+    assert_eq!(
+        (blocks.kv_cache_usage, blocks.kv_cache_capacity_tokens),
+        (Some(0.25), Some(6400.0))
+    );
+
+    let plain = read(
+        "nv_inference_pending_request_count{model=\"a\",version=\"1\"} 2\nnv_inference_pending_request_count{model=\"b\",version=\"1\"} 1\n\
+         nv_inference_pending_request_count{model=\"ensemble_a\",version=\"1\"} 9\nnv_inference_exec_count{model=\"a\",version=\"1\"} 7\n\
+         nv_inference_request_failure{model=\"a\",reason=\"REJECTED\",version=\"1\"} 1\n\
+         nv_inference_request_failure{model=\"a\",reason=\"OTHER\",version=\"1\"} 2\n",
+    );
+    assert_eq!(plain.sample.generation, "plain");
+    assert_eq!((plain.sample.waiting, plain.sample.running), (Some(3.0), None));
+    assert_eq!(plain.sample.requests_failed_total, Some(3.0));
+    assert_eq!(plain.sample.models, ["a", "b"]);
+    assert!(plain.hint.contains("REPORT_CUSTOM_METRICS"), "{}", plain.hint);
+
+    let vllm = read(
+        "nv_inference_pending_request_count{model=\"m\",version=\"1\"} 2\nnv_inference_pending_request_count{model=\"other\",version=\"1\"} 5\n\
+         vllm:prompt_tokens_total{model=\"m\",version=\"1\"} 10\nvllm:generation_tokens_total{model=\"m\",version=\"1\"} 20\n\
+         vllm:time_per_output_token_seconds_count{model=\"m\",version=\"1\"} 1\nvllm:time_per_output_token_seconds_sum{model=\"m\",version=\"1\"} 1\n\
+         vllm:time_per_output_token_seconds_bucket{model=\"m\",version=\"1\",le=\"+Inf\"} 1\n",
+    )
+    .sample;
+    assert_eq!(
+        (vllm.engine, vllm.generation.as_str()),
+        (Some(Engine::Triton), "vllm-backend")
+    );
+    assert_eq!((vllm.waiting, vllm.generated_tokens_total), (Some(2.0), Some(20.0)));
+    assert!(vllm.latency.inter_token.is_some());
+    assert_eq!(vllm.models, ["m"]);
+
+    // Its documents print buckets without the suffix.
+    let documents = read(
+        "nv_inference_first_response_histogram_ms_count{model=\"m\"} 2\nnv_inference_first_response_histogram_ms_sum{model=\"m\"} 700\n\
+         nv_inference_first_response_histogram_ms{model=\"m\",le=\"500\"} 2\nnv_inference_first_response_histogram_ms{model=\"m\",le=\"+Inf\"} 2\n",
+    );
+    let first = documents.sample.latency.time_to_first_token.expect("first response");
+    assert_eq!(
+        (first.sum_seconds, first.buckets),
+        (0.7, vec![(Some(0.5), 2.0), (None, 2.0)])
+    );
+}
+
+#[test]
+fn the_iteration_list_of_trtllm_is_read_from_its_end() {
+    let list = r#"[{"iter":1,"numActiveRequests":9,"numQueuedRequests":9},{"iter":2,"numActiveRequests":2,"numQueuedRequests":1}]"#;
+    let reading = read(list);
+    assert_eq!((reading.sample.waiting, reading.sample.running), (Some(1.0), Some(2.0)));
+    assert_eq!(reading.missing, ["kvCacheStats"]);
+
+    // Nothing runs, or another reader took it: neither is a queue of 0.
+    let empty = BodyReader::new(Some(Engine::TensorRtLlm))
+        .read(b"[]")
+        .expect("named by the user");
+    assert_eq!((empty.sample.waiting, empty.missing.len()), (None, 3));
+    assert!(empty.hint.contains("/prometheus/metrics"), "{}", empty.hint);
+    assert!(matches!(BodyReader::new(None).read(b"[]"), Err(ReadError::Json { .. })));
+}
+
+#[test]
+fn pools_without_a_size_are_not_empty_ones() {
+    let pool = |total: u32| {
+        let body = format!("sglang:hicache_host_used_tokens 0\nsglang:hicache_host_total_tokens {total}\n");
+        read(body).sample.host_cache_usage
+    };
+    assert_eq!((pool(0), pool(10)), (None, Some(0.0)));
+}
+
+#[test]
+fn missing_series_name_the_flag_that_gives_them() {
+    let hint = |forced, body: &str| {
+        let reading = BodyReader::new(forced).read(body.as_bytes()).expect("readable");
+        assert!(!reading.missing.is_empty(), "{body}");
+        reading.hint
+    };
+    for (engine, body, words) in [
+        (Some(Engine::Sglang), "python_info 1\n", "--enable-metrics"),
+        (None, "tgi_batch_max_total_tokens 1\n", "send a request"),
+        (None, "trtllm_prompt_tokens_total 1\n", "enable_iter_perf_stats"),
+        (Some(Engine::TensorRtLlm), "python_info 1\n", "return_perf_metrics"),
+        (Some(Engine::LmDeploy), "python_info 1\n", "--disable-metrics"),
+        (Some(Engine::Triton), "python_info 1\n", "8002"),
+        (Some(Engine::Nim), "python_info 1\n", "/v1/metrics"),
+        (Some(Engine::Ollama), "python_info 1\n", "nothing else"),
+    ] {
+        let hint = hint(engine, body);
+        assert!(hint.contains(words), "{hint}");
+    }
+}
+
+#[test]
+fn ollama_says_what_it_cannot_tell() {
+    let reading = read(body!("ollama-api-ps.json"));
+    assert_eq!(
+        reading.missing,
+        ["number of waiting requests", "number of running requests"]
+    );
+    assert!(reading.hint.contains("no queue"), "{}", reading.hint);
+    let idle = br#"{"models":[]}"#;
+    assert!(BodyReader::new(None).read(idle).is_err());
+    let idle = BodyReader::new(Some(Engine::Ollama))
+        .read(idle)
+        .expect("named by the user");
+    assert_eq!((idle.sample.models.len(), idle.missing.len()), (0, 2));
+}
+
+#[test]
+fn an_engine_that_does_not_fit_is_named() {
+    let error = |forced: Engine, body: &[u8]| BodyReader::new(Some(forced)).read(body).expect_err("another engine");
+    let bodies: [(Engine, &[u8]); 8] = [
+        (Engine::Vllm, body!("vllm-0.33.0.txt")),
+        (Engine::LlamaCpp, body!("llamacpp.txt")),
+        (Engine::Sglang, body!("sglang-0.5.23.txt")),
+        (Engine::Triton, body!("triton-tensorrtllm.txt")),
+        (Engine::TensorRtLlm, body!("trtllm-2026.txt")),
+        (Engine::Tgi, body!("tgi-idle.txt")),
+        (Engine::LmDeploy, body!("lmdeploy-0.16.txt")),
+        (Engine::Nim, body!("nim-1.x.txt")),
+    ];
+    for (served, body) in bodies {
+        for named in Engine::ALL {
+            if named == served {
+                let reading = BodyReader::new(Some(named)).read(body).expect("it fits");
+                assert_eq!(reading, read(body), "{named:?}");
+            } else if named == Engine::Nim && matches!(served, Engine::Vllm | Engine::Sglang) {
+                // NIM 2.x is a proxy in front of these.
+                let reading = BodyReader::new(Some(named)).read(body).expect("NIM 2.x");
+                assert_eq!(reading.sample.engine, Some(Engine::Nim));
+                assert!(
+                    reading.sample.generation.starts_with("2.x-"),
+                    "{}",
+                    reading.sample.generation
+                );
+                assert_eq!(reading.sample.waiting, read(body).sample.waiting);
+            } else {
+                let expected = ReadError::WrongEngine {
+                    expected: named,
+                    found: served.as_str().to_owned(),
+                };
+                assert_eq!(error(named, body), expected);
+            }
+        }
+    }
+    assert!(matches!(
+        error(Engine::Vllm, body!("ollama-api-ps.json")),
+        ReadError::WrongEngine { .. }
+    ));
+}
+
+#[test]
+fn renamed_series_are_told_with_the_names_that_were_seen() {
+    let renamed = |body: &[u8], from: &str, to: &str| {
+        let text = String::from_utf8(body.to_vec()).expect("text").replace(from, to);
+        let reading = read(text);
+        assert!(reading.missing.iter().any(|name| name == from), "{:?}", reading.missing);
+        assert!(reading.hint.contains(to), "{}", reading.hint);
+    };
+    renamed(
+        body!("vllm-0.33.0.txt"),
+        "vllm:num_requests_waiting",
+        "vllm:requests_queued",
+    );
+    renamed(
+        body!("vllm-0.33.0.txt"),
+        "vllm:kv_cache_usage_perc",
+        "vllm:kv_cache_utilization",
+    );
+    renamed(
+        body!("sglang-0.5.23.txt"),
+        "sglang:num_queue_reqs",
+        "sglang:num_waiting_requests",
+    );
+    renamed(
+        body!("lmdeploy-0.16.txt"),
+        "lmdeploy:num_requests_running",
+        "lmdeploy:requests_active",
+    );
+    renamed(
+        body!("llamacpp.txt"),
+        "llamacpp:requests_deferred",
+        "llamacpp:requests_waiting",
+    );
+    renamed(
+        body!("trtllm-2026.txt"),
+        "trtllm_num_requests_waiting",
+        "trtllm_num_requests_queued",
+    );
+    renamed(body!("tgi-3.3.7.txt"), "tgi_queue_size", "tgi_requests_waiting");
+}
