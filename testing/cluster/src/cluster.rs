@@ -210,12 +210,20 @@ impl Cluster {
     }
 
     fn clear(&self) -> anyhow::Result<()> {
-        self.end()?;
+        let covered = self.end()?;
+        if !covered.is_empty()
+            && let Some(mut other) = Self::all()?
+                .into_iter()
+                .find(|other| other.name != self.name && other.is_running())
+        {
+            other.settings.made.extend(covered);
+            other.write()?;
+        }
         fs::remove_dir_all(&self.folder).with_context(|| format!("failed to remove {}", self.folder.display()))
     }
 
-    /// Ends what runs, and leaves the folder.
-    fn end(&self) -> anyhow::Result<()> {
+    /// Ends what runs, and leaves the folder. Gives those folders of the machine that it made and another cluster has covered by now.
+    fn end(&self) -> anyhow::Result<Vec<PathBuf>> {
         if let Some((supervisor, at)) = self.settings.supervisor
             && started_at(supervisor) == Some(at)
         {
@@ -229,15 +237,19 @@ impl Cluster {
             control_groups::remove(&node.control_group())?;
         }
         self.settings.network.remove()?;
-        let covered = mount_points()?;
-        for folder in &self.settings.made {
-            // Where another cluster has it covered, its mount would go with the folder: the kernel detaches it everywhere.
-            if !covered.iter().any(|point| point.starts_with(folder)) {
-                // What somebody has put into it by now stays.
-                let _ = fs::remove_dir(folder);
-            }
+        let points = mount_points()?;
+        // Where another cluster has it covered, its mount would go with the folder: the kernel detaches it everywhere.
+        let (covered, free) = self
+            .settings
+            .made
+            .iter()
+            .cloned()
+            .partition::<Vec<_>, _>(|folder| points.iter().any(|point| point.starts_with(folder)));
+        for folder in free {
+            // What somebody has put into it by now stays.
+            let _ = fs::remove_dir(folder);
         }
-        Ok(())
+        Ok(covered)
     }
 
     /// Whether its supervisor lives.
