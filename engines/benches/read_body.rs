@@ -1,36 +1,56 @@
-//! Reads a body of a running vLLM 0.32.0 server: parsed in full, and by its remembered layout.
+//! Reads bodies of vLLM servers: the lines alone, the first body of a server, and those after it, whose values have changed.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
+
+#[path = "../tests/bodies/mod.rs"]
+mod bodies;
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use infmon_engines::BodyReader;
-
-const BODY: &[u8] = include_bytes!("../tests/bodies/vllm-0.32.0-queued.prom");
-const BODY_OF_TWO_RANKS: &[u8] = include_bytes!("../tests/bodies/vllm-dp2.txt");
+use infmon_engines::exposition::{Exposition, Item};
 
 fn read_body(c: &mut Criterion) {
-    for (name, body) in [("vllm-0.32.0", BODY), ("vllm-dp2", BODY_OF_TWO_RANKS)] {
+    let dp8 = bodies::vllm_dp8();
+    for (name, body) in [
+        ("vllm-52k", bodies::VLLM),
+        ("vllm-dp2-100k", bodies::VLLM_DP2),
+        ("vllm-dp8-360k", &dp8),
+    ] {
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function("full", |b| b.iter(|| BodyReader::new(None).read(black_box(body))));
-        // Values change from scrape to scrape: in turn with a body of other values, of other lengths.
-        let later = String::from_utf8_lossy(body)
-            .replace(" 4.0\n", " 17.0\n")
-            .replace(" 40.0\n", " 9.25\n")
-            .into_bytes();
-        let mut reader = BodyReader::new(None);
-        let _ = (reader.read(body), reader.read(&later));
-        assert!(reader.read_from_layout(), "the layouts are equal");
-        let mut odd = false;
-        group.bench_function("layout", |b| {
+        group.bench_function("lines", |b| b.iter(|| sum_of_values(black_box(body.as_bytes()))));
+        group.bench_function("first", |b| {
             b.iter(|| {
-                odd = !odd;
-                reader.read(black_box(if odd { body } else { &later }))
+                let mut reader = BodyReader::new(None);
+                let reading = reader.read(black_box(body.as_bytes()));
+                (reader, reading)
+            });
+        });
+        let rounds: Vec<String> = (0..8).map(|round| bodies::later(body, round)).collect();
+        let mut reader = BodyReader::new(None);
+        let _ = (reader.read(body.as_bytes()), reader.read(rounds[0].as_bytes()));
+        assert!(reader.read_from_layout(), "the layouts are equal");
+        let mut round = 0;
+        group.bench_function("steady", |b| {
+            b.iter(|| {
+                round = (round + 1) % rounds.len();
+                reader.read(black_box(rounds[round].as_bytes()))
             });
         });
         group.finish();
     }
+}
+
+fn sum_of_values(body: &[u8]) -> f64 {
+    let mut sum = 0.0;
+    let mut exposition = Exposition::new(body);
+    while let Ok(Some(item)) = exposition.next_item() {
+        if let Item::Sample(sample) = item {
+            sum += sample.value;
+        }
+    }
+    sum
 }
 
 criterion_group!(benches, read_body);

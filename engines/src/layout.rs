@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::exposition::{parse_value, value_length};
+use crate::exposition::value_at_start;
 use crate::plan::Plan;
 use crate::reader::Reading;
 
@@ -86,9 +86,7 @@ impl Layout {
             if body.get(in_body..start)? != expected {
                 return None;
             }
-            let rest = body.get(start..)?;
-            let length = value_length(rest);
-            let value = parse_value(rest.get(..length)?)?;
+            let (value, length) = value_at_start(body.get(start..)?)?;
             if mapped != UNMAPPED {
                 *self.values.get_mut(mapped as usize)? = value;
             }

@@ -7,7 +7,7 @@
 use memchr::memchr;
 
 use super::labels::{Entry, Labels, name_length, next_entry, quoted, skip_blanks};
-use super::number::{parse_value, value_length};
+use super::number::value_at_start;
 use super::{MAX_LABELS, MAX_NAME_BYTES, Sample};
 
 /// What the lines before held.
@@ -49,8 +49,7 @@ pub(super) fn parse<'a>(
     }
 
     let rest = body.get(at..).unwrap_or_default();
-    let length = value_length(rest);
-    let value = parse_value(rest.get(..length).unwrap_or_default()).ok_or("expected a number as value")?;
+    let (value, length) = value_at_start(rest).ok_or("expected a number as value")?;
     let value_at = at..at + length;
     let next = end_of_line(body, at + length)?;
     let sample = Sample {
@@ -179,10 +178,9 @@ fn end_of_line(body: &[u8], mut at: usize) -> Result<usize, &'static str> {
     skip_blanks(body, &mut at);
     if !is_line_end(body, at) && body.get(at) != Some(&b'#') {
         let rest = body.get(at..).unwrap_or_default();
-        let length = value_length(rest);
-        if !parse_value(rest.get(..length).unwrap_or_default()).is_some_and(f64::is_finite) {
+        let Some((_, length)) = value_at_start(rest).filter(|(timestamp, _)| timestamp.is_finite()) else {
             return Err("expected a timestamp or the end of the line after the value");
-        }
+        };
         at += length;
         skip_blanks(body, &mut at);
     }

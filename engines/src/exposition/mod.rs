@@ -16,7 +16,7 @@ use memchr::{memchr, memchr_iter};
 
 pub use labels::{Label, Labels};
 pub use number::parse_value;
-pub(crate) use number::value_length;
+pub(crate) use number::value_at_start;
 
 /// Sample lines that one body may hold. The largest real body known (vLLM, 64 data-parallel ranks) has 24,000.
 pub const MAX_SERIES: usize = 50_000;

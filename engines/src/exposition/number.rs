@@ -3,15 +3,65 @@
 /// Reads a sample value: decimal or exponent form, `NaN` and `Inf` in any case and sign. `None` for anything else.
 #[must_use]
 pub fn parse_value(text: &[u8]) -> Option<f64> {
-    fast_float2::parse(text).ok()
+    match plain_number(text) {
+        Some((value, length)) if length == text.len() => Some(value),
+        _ => fast_float2::parse(text).ok(),
+    }
 }
 
-/// Where the text of a value ends: at the first blank or line end. The layout cache depends on this being the only rule.
-pub(crate) fn value_length(text: &[u8]) -> usize {
-    text.iter()
-        .position(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
-        .unwrap_or(text.len())
+/// The value at the start of `text` and its length: it ends at the first blank or line end. The layout cache depends on this being the only
+/// rule.
+#[inline]
+pub(crate) fn value_at_start(text: &[u8]) -> Option<(f64, usize)> {
+    if let Some((value, length)) = plain_number(text)
+        && text.get(length).is_none_or(|&b| ends_value(b))
+    {
+        return Some((value, length));
+    }
+    let length = text.iter().position(|&b| ends_value(b)).unwrap_or(text.len());
+    let value = fast_float2::parse(text.get(..length)?).ok()?;
+    Some((value, length))
 }
+
+#[inline]
+const fn ends_value(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Digits with at most one point among them, as most values are: up to 15 digits are exact as an integer, and one division
+/// by an exact power of ten rounds once, as the format's value asks for. `None` for any other, which need not be wrong.
+#[inline]
+fn plain_number(text: &[u8]) -> Option<(f64, usize)> {
+    let mut digits = 0_u64;
+    let mut length = 0;
+    let mut point = None;
+    for &byte in text.iter().take(EXACT_DIGITS + 1) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 {
+            digits = digits * 10 + u64::from(digit);
+        } else if byte == b'.' && point.is_none() && length > 0 {
+            point = Some(length);
+        } else {
+            break;
+        }
+        length += 1;
+    }
+    let fraction = point.map_or(0, |point| length - point - 1);
+    let all = length - usize::from(point.is_some());
+    if all == 0 || all > EXACT_DIGITS {
+        return None;
+    }
+    // Exact: below 10^15, far below 2^53.
+    #[allow(clippy::cast_precision_loss, reason = "at most 15 digits")]
+    let value = digits as f64;
+    Some((value / POWERS_OF_TEN.get(fraction)?, length))
+}
+
+/// Digits whose number every `f64` holds.
+const EXACT_DIGITS: usize = 15;
+const POWERS_OF_TEN: [f64; EXACT_DIGITS + 1] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
 
 #[cfg(test)]
 mod tests {
@@ -36,6 +86,32 @@ mod tests {
         for text in ["NaN", "Nan", "nan"] {
             assert!(parse_value(text.as_bytes()).is_some_and(f64::is_nan), "{text}");
         }
+    }
+
+    #[test]
+    fn plain_numbers_are_those_that_the_long_way_gives() {
+        let mut random = 1_u64;
+        for _ in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = (random >> 8) % 10_u64.pow((random >> 60) as u32);
+            let point = (random >> 20) as usize % 18;
+            let mut text = number.to_string();
+            text.insert(point.min(text.len()), '.');
+            for text in [text.trim_end_matches('.'), &text, &format!("00{text}0")] {
+                let long = text.parse::<f64>().ok().map(f64::to_bits);
+                assert_eq!(parse_value(text.as_bytes()).map(f64::to_bits), long, "{text}");
+                for end in ["", " ", "\n", "\r\n", "\t1"] {
+                    let found = value_at_start(format!("{text}{end}").as_bytes());
+                    assert_eq!(
+                        found.map(|(value, length)| (value.to_bits(), length)),
+                        long.map(|bits| (bits, text.len())),
+                        "{text}{end}"
+                    );
+                }
+            }
+        }
+        assert_eq!(value_at_start(b"1.5x"), None);
+        assert_eq!(value_at_start(b""), None);
     }
 
     #[test]
