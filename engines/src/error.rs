@@ -58,7 +58,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str(
-                "the metrics body is empty: check the port and the metrics path, some servers answer 200 on any path",
+                "the metrics body is empty: check the port and the metrics path; Triton answers 200 and nothing on any path but /metrics of port 8002",
             ),
             Self::Json { what } => write!(f, "the body is JSON, not Prometheus text: {what}"),
             Self::Malformed { line, reason } => {

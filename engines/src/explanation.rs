@@ -1,6 +1,7 @@
 //! What an HTTP error of a metrics path means, and what to do next.
 
 use crate::json::error_message;
+use crate::sample::Engine;
 
 /// The class of an HTTP problem, as conditions tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,32 @@ pub struct Explanation {
     pub kind: HttpProblem,
     /// What the server answered and what to do next; one line.
     pub message: String,
+}
+
+/// Explains a response that is not a success of a server whose engine is known, because the user named it or it answered before.
+#[must_use]
+pub fn explain_http_of(engine: Option<Engine>, status: u16, body: &[u8], path: &str) -> Explanation {
+    let path_only = path.split('?').next().unwrap_or(path);
+    let next = match engine {
+        Some(Engine::Sglang) => "start SGLang with --enable-metrics",
+        Some(Engine::TensorRtLlm) if path_only.starts_with("/prometheus") => {
+            "set return_perf_metrics: true and enable_iter_perf_stats: true, or name /metrics, which gives JSON, as metricsPath"
+        }
+        Some(Engine::TensorRtLlm) => "set enable_iter_perf_stats: true, or scrape /prometheus/metrics",
+        Some(Engine::LmDeploy) => "start LMDeploy without --disable-metrics, before 0.11.0 with --enable-metrics",
+        Some(Engine::Nim) => {
+            "NIM serves its metrics at /v1/metrics, its model for images at /metrics: correct metricsPath"
+        }
+        Some(Engine::Ollama) => "Ollama has no metrics; /api/ps lists its models: leave metricsPath out",
+        _ => return explain_http(status, body, path),
+    };
+    if status != 404 {
+        return explain_http(status, body, path);
+    }
+    Explanation {
+        kind: HttpProblem::MetricsDisabled,
+        message: format!("the server has nothing at {path_only} (404); {next}"),
+    }
 }
 
 /// Explains a response of `path` that is not a success. `body` is as much of the body as was read.
@@ -64,7 +91,8 @@ pub fn explain_http(status: u16, body: &[u8], path: &str) -> Explanation {
             HttpProblem::HttpStatus,
             format!(
                 "the server has nothing at {path_only} (404); check the port and the metrics path (SGLang wants \
-                 --enable-metrics, trtllm-serve has /prometheus/metrics, NIM /v1/metrics, Ollama none)"
+                 --enable-metrics; trtllm-serve has /prometheus/metrics with return_perf_metrics: true, NIM /v1/metrics; Ollama \
+                 has none: name it in spec.engine)"
             ),
         ),
         300..=399 => explain(
@@ -78,7 +106,7 @@ pub fn explain_http(status: u16, body: &[u8], path: &str) -> Explanation {
             let step = match status {
                 // A llama-server router serves several models.
                 400 if path_only == path => {
-                    "; a llama-server router answers so: it serves metrics per model only, which is not read yet"
+                    "; a llama-server router answers so, and its list of models could not be read"
                 }
                 429 => "; it limits requests: raise the sample period",
                 500..=599 => "; see the server's log",

@@ -157,7 +157,7 @@ fn http_errors_name_the_next_step() {
             b"{\"error\":{\"message\":\"model name is missing\"}}",
             "/metrics",
             HttpProblem::HttpStatus,
-            "per model",
+            "router",
         ),
         (
             500,

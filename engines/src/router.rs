@@ -1,0 +1,110 @@
+//! llama.cpp's router mode: one server that starts one more for each model, and gives the metrics of one model at a time.
+//!
+//! `GET /metrics` without a model is answered 400; `GET /models` lists the models with their state. A model that is not loaded is never asked:
+//! asking could load it.
+
+use serde::Deserialize;
+
+use crate::reader::Reading;
+use crate::sample::{EngineSample, Latency};
+
+/// Models of one router that are asked; the default of `--models-max` is 4.
+const MODEL_LIMIT: usize = 16;
+/// Bytes that the name of one may have.
+const MODEL_NAME_BYTES: usize = 512;
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    id: String,
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    value: String,
+}
+
+/// The models that a router has loaded, of its answer to `/models`; `None` where the answer is not that of a router.
+#[must_use]
+pub fn read_router_models(body: &[u8]) -> Option<Vec<String>> {
+    let list: List = serde_json::from_slice(body).ok()?;
+    let loaded = list
+        .data
+        .into_iter()
+        .filter(|model| model.status.value == "loaded" && !model.id.is_empty() && model.id.len() <= MODEL_NAME_BYTES);
+    Some(loaded.take(MODEL_LIMIT).map(|model| model.id).collect())
+}
+
+/// The query that asks a router for the metrics of one model, without loading it.
+#[must_use]
+pub fn router_query(model: &str) -> String {
+    let mut query = String::from("model=");
+    for byte in model.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            query.push(char::from(byte));
+        } else {
+            query.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    query + "&autoload=false"
+}
+
+/// The readings of a router's models as one: queues and counters add up, the fullest cache counts, and what one model does not tell is not
+/// known of the router.
+#[must_use]
+pub fn merge_models(models: Vec<(String, Reading)>) -> Reading {
+    let mut models = models.into_iter();
+    let Some((name, mut all)) = models.next() else {
+        return Reading {
+            sample: EngineSample {
+                generation: "router".to_owned(),
+                ..EngineSample::default()
+            },
+            missing: vec![
+                "llamacpp:requests_deferred".to_owned(),
+                "llamacpp:requests_processing".to_owned(),
+            ],
+            hint: "the llama-server router has no model loaded, and each model has its own metrics: send a request, or wait for one"
+                .to_owned(),
+        };
+    };
+    all.sample.models = vec![name];
+    all.sample.generation = format!("router-{}", all.sample.generation);
+    all.sample.latency = Latency::default();
+    for (name, reading) in models {
+        let Reading { sample, missing, hint } = reading;
+        let total = &mut all.sample;
+        total.models.push(name);
+        let sum = |total: &mut Option<f64>, one: Option<f64>| *total = total.zip(one).map(|(total, one)| total + one);
+        sum(&mut total.waiting, sample.waiting);
+        sum(&mut total.running, sample.running);
+        sum(&mut total.max_concurrency, sample.max_concurrency);
+        sum(&mut total.prompt_tokens_total, sample.prompt_tokens_total);
+        sum(&mut total.generated_tokens_total, sample.generated_tokens_total);
+        sum(
+            &mut total.prefix_cache_hit_tokens_total,
+            sample.prefix_cache_hit_tokens_total,
+        );
+        sum(
+            &mut total.prefix_cache_query_tokens_total,
+            sample.prefix_cache_query_tokens_total,
+        );
+        let usage = total.kv_cache_usage.zip(sample.kv_cache_usage);
+        total.kv_cache_usage = usage.map(|(total, one)| total.max(one));
+        total.sleeping = total.sleeping.zip(sample.sleeping).map(|(total, one)| total && one);
+        for name in missing {
+            if !all.missing.contains(&name) {
+                all.missing.push(name);
+            }
+        }
+        if all.hint.is_empty() {
+            all.hint = hint;
+        }
+    }
+    all
+}
