@@ -3,6 +3,9 @@
 //! What it prints is compared with the files in `tests/inspect`; `INFMON_UPDATE_GOLDEN=1` writes them anew, to be looked at in the diff.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
 use infmon_simulated_engine::{Kind, Mode, SimulatedEngine};
 use serde_json::{Value, json};
 use std::fs;
@@ -10,10 +13,19 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// Exit code, standard output, standard error.
 type Outcome = (i32, String, String);
+/// Arguments, standard input, exit code, words on standard error.
+type Case = (&'static [&'static str], &'static [u8], i32, &'static [&'static str]);
+
+const GZIP: &[u8] = &[0x1f, 0x8b, 8, 0];
 
 fn bodies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../engines/tests/bodies")
@@ -60,10 +72,17 @@ fn the_json_is_that_of_the_sample() {
                 "llama-server-0.7.0-b11669-slots.json",
             ],
         ),
+        ("sglang.json", &["sglang-0.5.23.txt", "--loads", "sglang-v1-loads.json"]),
+        ("tgi.json", &["tgi-3.3.7.txt"]),
+        ("triton.json", &["triton-tensorrtllm.txt"]),
+        ("trtllm.json", &["trtllm-2026.txt"]),
+        ("trtllm-iterations.json", &["trtllm-metrics.json"]),
+        ("lmdeploy.json", &["lmdeploy-0.16.txt"]),
+        ("ollama.json", &["ollama-api-ps.json"]),
     ] {
         let arguments = [arguments, &["--json"]].concat();
         let (code, out, errors) = inspect(&arguments, b"");
-        assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+        assert_eq!(code, 0, "{name}: {errors}");
         assert!(serde_json::from_str::<Value>(&out).unwrap().is_object(), "{name}");
         golden(name, &out);
     }
@@ -81,6 +100,11 @@ fn the_text_names_the_series_of_each_field() {
     );
     assert_eq!((code, errors.as_str()), (0, ""));
     golden("llama-server.txt", &out);
+
+    // One body may stand for the other, where metrics are off.
+    let (code, out, errors) = inspect(&["llamacpp-slots-b10519.json"], b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(out.contains("start llama-server with --metrics"), "{out}");
 
     let (code, out, errors) = inspect(&["vllm-dp2.txt"], b"");
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -129,8 +153,7 @@ fn missing_series_are_named_with_what_gives_them() {
 
 #[test]
 fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
-    let gzip = [0x1f, 0x8b, 8, 0];
-    let cases: [(&[&str], &[u8], i32, &[&str]); 15] = [
+    let cases: [Case; 16] = [
         (
             &["-"],
             b"go_gc 1\ngo_info{v=\"1\"} 1\nup 1\n",
@@ -148,7 +171,7 @@ fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
             2,
             &["--engine names LlamaCpp", "those of VLLM"],
         ),
-        (&["llamacpp-slots-b10519.json"], b"", 2, &["with --slots"]),
+        (&["llamacpp.txt", "--engine", "TGI"], b"", 2, &["leave --engine out"]),
         (
             &["-"],
             b"a 1\nvllm:b{c=\"1} 2\n",
@@ -159,12 +182,18 @@ fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
         (&["-"], b"{\"a\":\n 1", 3, &["line 2 column 2"]),
         (&["-"], b"\"a 1\\n", 3, &["line 1 column"]),
         (&["-"], b"<html>", 3, &["HTML"]),
-        (&["-"], &gzip, 3, &["gzip"]),
+        (&["-"], GZIP, 3, &["gzip"]),
         (
             &["llamacpp.txt", "--slots", "llamacpp.txt"],
             b"",
             3,
             &["llamacpp.txt: ", "line 1, column"],
+        ),
+        (
+            &["sglang-0.5.23.txt", "--loads", "llamacpp-slots-b10519.json"],
+            b"",
+            3,
+            &["llamacpp-slots-b10519.json: ", "/v1/loads"],
         ),
     ];
     for (arguments, input, code, words) in cases {
@@ -182,7 +211,7 @@ fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
 
 #[test]
 fn what_cannot_be_read_is_1_and_wrong_use_is_64() {
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 11] = [
         (&["absent.txt"], 1, "absent.txt: no such file"),
         (&["127.0.0.1:8000"], 1, "write http://127.0.0.1:8000"),
         (&["."], 1, "cannot be read"),
@@ -199,8 +228,9 @@ fn what_cannot_be_read_is_1_and_wrong_use_is_64() {
         ),
         (&[], 64, "Usage"),
         (&["ftp://127.0.0.1/"], 64, "http:// or https://"),
-        (&["llamacpp.txt", "--engine", "Auto"], 64, "VLLM, LlamaCpp"),
+        (&["llamacpp.txt", "--engine", "Auto"], 64, "VLLM, LlamaCpp, SGLang"),
         (&["-", "--slots", "-"], 64, "one body"),
+        (&["x", "--slots", "-", "--loads", "-"], 64, "one body"),
     ];
     for (arguments, code, words) in cases {
         let (ended, out, errors) = inspect(arguments, b"");
@@ -212,14 +242,16 @@ fn what_cannot_be_read_is_1_and_wrong_use_is_64() {
 }
 
 async fn server(kind: Kind, mode: Mode) -> SimulatedEngine {
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let engine = SimulatedEngine::start(kind, any_port).await.unwrap();
+    let engine = SimulatedEngine::start(kind, SocketAddr::from(ANY_PORT)).await.unwrap();
     engine.misbehave(mode);
     engine
 }
 
 async fn inspect_server(server: &SimulatedEngine, path: &str) -> Outcome {
-    let url = format!("http://{}{path}", server.address());
+    inspect_url(format!("http://{}{path}", server.address())).await
+}
+
+async fn inspect_url(url: String) -> Outcome {
     tokio::task::spawn_blocking(move || inspect(&[&url, "--json"], b""))
         .await
         .unwrap()
@@ -280,4 +312,100 @@ async fn a_server_that_hangs_is_not_waited_for() {
     assert_eq!(code, 1);
     assert!(errors.contains("no complete answer within 5 s"), "{errors}");
     assert!(began.elapsed() < Duration::from_secs(9));
+}
+
+/// A server that has bodies at some paths.
+async fn bodies_at(paths: &[(&str, &str)]) -> String {
+    let mut routes = Router::new();
+    for (path, body) in paths {
+        let body = fs::read(bodies().join(body)).unwrap();
+        routes = routes.route(path, get(move || async move { body }));
+    }
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn metrics_are_looked_for_where_engines_have_them() {
+    let url = bodies_at(&[("/v1/metrics", "vllm-dp2.txt")]).await;
+    let (code, out, errors) = inspect_url(url.clone()).await;
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("\"waiting\": 8"), "{out}");
+    assert_eq!(errors, format!("infmon: {url}/metrics has nothing: read /v1/metrics\n"));
+
+    // The list at /metrics gives each entry once: the other path is better.
+    let paths = [
+        ("/metrics", "trtllm-metrics.json"),
+        ("/prometheus/metrics", "trtllm-2026.txt"),
+    ];
+    let trtllm = bodies_at(&paths).await;
+    let (code, out, errors) = inspect_url(trtllm.clone()).await;
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("\"latency\""), "{out}");
+    assert!(
+        errors.starts_with(&format!("infmon: {trtllm}/metrics has JSON: ")),
+        "{errors}"
+    );
+    let (_, out, _) = inspect_url(format!("{trtllm}/metrics")).await;
+    assert!(!out.contains("\"latency\""), "{out}");
+
+    let paths = [("/metrics", "sglang-0.5.23.txt"), ("/v1/loads", "sglang-v1-loads.json")];
+    let sglang = bodies_at(&paths).await;
+    let (code, out, errors) = inspect_url(sglang).await;
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(out.contains("\"maxConcurrency\": 2048"), "{out}");
+
+    // Who names a path means it.
+    let (code, _, errors) = inspect_url(format!("{url}/metrics")).await;
+    assert_eq!(code, 1, "{errors}");
+}
+
+#[tokio::test]
+async fn slots_that_are_turned_off_are_no_failure() {
+    let body = fs::read(bodies().join("llamacpp.txt")).unwrap();
+    let routes = Router::new()
+        .route("/llama/metrics", get(move || async move { body }))
+        .route("/llama/slots", get(|| async { StatusCode::NOT_IMPLEMENTED }));
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let url = format!("http://{}/llama/metrics", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let (code, out, errors) = inspect_url(url).await;
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("\"waiting\": 2"), "{out}");
+    assert!(
+        errors.contains("/llama/slots: ") && errors.contains("start it with --slots"),
+        "{errors}"
+    );
+}
+
+#[tokio::test]
+async fn https_is_read_whatever_the_certificate() {
+    infmon_runtime::install_crypto_provider();
+    let made = rcgen::generate_simple_self_signed(["somebody-else.test".to_owned()]).unwrap();
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let config = infmon_runtime::tls::server_config(chain.as_bytes(), key.as_bytes(), &[]).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let mut head = [0; 1024];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        let body = "vllm:num_requests_waiting{engine=\"0\"} 3\n";
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // Until the client has gone.
+        let _ = stream.read(&mut head).await;
+    });
+    let (code, out, errors) = inspect_url(url).await;
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("\"waiting\": 3"), "{out}");
+
+    let plain = bodies_at(&[]).await;
+    let (code, _, errors) = inspect_url(plain.replace("http:", "https:")).await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("does the server speak HTTPS"), "{errors}");
 }

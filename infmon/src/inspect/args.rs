@@ -4,19 +4,6 @@ use super::source::Source;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use infmon_engines::Engine;
 
-/// Names of `spec.engine`; those that this version reads can be given.
-const ENGINE_NAMES: [&str; 9] = [
-    "VLLM",
-    "LlamaCpp",
-    "SGLang",
-    "Triton",
-    "TensorRTLLM",
-    "TGI",
-    "LMDeploy",
-    "NIM",
-    "Ollama",
-];
-
 const AFTER_HELP: &str = "\
 Exit codes:
   0   an inference server, also when series are missing
@@ -37,12 +24,16 @@ Examples:
 pub struct Inspect {
     /// File with a metrics body, URL of a server, or `-` for standard input
     ///
-    /// A URL without a path is asked for /metrics, and a llama-server for /slots as well. No credentials are sent.
+    /// A URL without a path is asked for /metrics, or where its engine has them; a llama-server for /slots as well, and SGLang for
+    /// /v1/loads. No credentials are sent.
     #[arg(value_name = "FILE|URL|-", value_parser = source())]
     pub body: Source,
     /// What llama-server answers on /slots: file, URL, or `-`
     #[arg(long, value_name = "FILE|URL|-", value_parser = source())]
     pub slots: Option<Source>,
+    /// What SGLang answers on /v1/loads: file, URL, or `-`
+    #[arg(long, value_name = "FILE|URL|-", value_parser = source())]
+    pub loads: Option<Source>,
     /// Take the body as that of this engine, as spec.engine does; by default its content tells
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<Engine>,
@@ -56,17 +47,13 @@ fn source() -> impl TypedValueParser<Value = Source> {
 }
 
 fn engine(text: &str) -> Result<Engine, String> {
-    let known = || {
-        ENGINE_NAMES
-            .into_iter()
-            .filter_map(|name| Some((name, Engine::from_name(name)?)))
-    };
-    known()
-        .find(|(name, _)| name.eq_ignore_ascii_case(text))
-        .map(|(_, engine)| engine)
+    let known = Engine::ALL.into_iter();
+    known
+        .clone()
+        .find(|engine| engine.as_str().eq_ignore_ascii_case(text))
         .ok_or_else(|| {
-            let names: Vec<&str> = known().map(|(name, _)| name).collect();
-            format!("this version reads {}", names.join(", "))
+            let names: Vec<&str> = known.map(Engine::as_str).collect();
+            format!("write one of {}", names.join(", "))
         })
 }
 
@@ -78,6 +65,6 @@ mod tests {
     fn engines_are_named_as_in_the_spec_in_any_case() {
         assert_eq!(engine("VLLM"), Ok(Engine::Vllm));
         assert_eq!(engine("llamacpp"), Ok(Engine::LlamaCpp));
-        assert!(engine("auto").is_err_and(|error| error.contains("VLLM, LlamaCpp")));
+        assert!(engine("auto").is_err_and(|error| error.contains("VLLM, LlamaCpp, SGLang")));
     }
 }

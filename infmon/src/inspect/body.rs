@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use super::families;
-use infmon_engines::{Engine, Inspection, ReadError, inspect, read_slots};
+use super::fields::Fields;
+use infmon_engines::{Engine, Inspection, ReadError, inspect};
 use serde::de::IgnoredAny;
 
 /// Characters of a faulty line that are shown.
@@ -11,10 +12,10 @@ const LINE_LIMIT: usize = 100;
 /// Takes a body apart as the product does. `name` is where it comes from.
 pub(crate) fn look(name: &str, body: &[u8], forced: Option<Engine>) -> Result<Inspection, Failure> {
     let inspection = inspect(forced, body).map_err(|error| failure(name, body, forced, &error))?;
-    // The product takes the user's word for the engine and says which series are missing; here nothing would be shown.
-    let nothing_seen = inspection.fields.is_empty() && inspection.reading.sample.kv_cache_capacity_tokens.is_none();
+    // The product takes the user's word for the engine of a text and says which series are missing; here nothing would be shown.
     if let Some(engine) = forced
-        && nothing_seen
+        && Fields::of(&inspection.reading.sample).is_empty()
+        && !is_json(body)
         && inspect(None, body).is_err()
     {
         let hint = &inspection.reading.hint;
@@ -37,9 +38,6 @@ fn failure(name: &str, body: &[u8], forced: Option<Engine>, error: &ReadError) -
             "{name}: not complete JSON: {}",
             json_fault(body).unwrap_or_default()
         )),
-        ReadError::Json { .. } if read_slots(body).is_ok() => Failure::NotAServer(format!(
-            "{name}: this is what llama-server answers on /slots: give it with --slots, beside the body of /metrics"
-        )),
         ReadError::UnknownEngine { .. } => {
             Failure::NotAServer(format!("{name}: {error}. It has {}", families::counted(body)))
         }
@@ -54,9 +52,14 @@ fn failure(name: &str, body: &[u8], forced: Option<Engine>, error: &ReadError) -
     }
 }
 
+/// True where the body begins as a JSON document does. One string is the text of an exposition.
+pub(crate) fn is_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
 /// Where a body that begins as JSON does ceases to be JSON.
 fn json_fault(body: &[u8]) -> Option<String> {
-    matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | b'"')).then_some(())?;
+    (is_json(body) || body.trim_ascii_start().starts_with(b"\"")).then_some(())?;
     let error = serde_json::from_slice::<IgnoredAny>(body).err()?;
     Some(error.to_string())
 }

@@ -48,6 +48,11 @@ impl Fields {
             Some((object, name)) => self.0.get(object)?.get(name),
         }
     }
+
+    /// True where nothing is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        NAMES.iter().all(|name| self.get(name).is_none())
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod families;
 mod fields;
 mod http;
 mod json;
+mod second;
 mod server;
 mod source;
 mod text;
@@ -22,7 +23,6 @@ pub use source::Source;
 pub use url::Url;
 
 use failure::Failure;
-use infmon_engines::{Engine, FieldSource, Slots, merge_slots, read_slots};
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use text::View;
@@ -53,10 +53,10 @@ pub async fn inspect(args: Inspect) -> anyhow::Result<ExitCode> {
 }
 
 async fn view(args: &Inspect) -> Result<View, Failure> {
-    if args.body == Source::Stdin && args.slots == Some(Source::Stdin) {
-        return Err(Failure::Usage(
-            "standard input is one body: save one of the two in a file",
-        ));
+    let sources = [Some(&args.body), args.slots.as_ref(), args.loads.as_ref()];
+    let is_stdin = |source: &Option<&Source>| *source == Some(&Source::Stdin);
+    if sources.iter().filter(|source| is_stdin(source)).count() > 1 {
+        return Err(Failure::Usage("standard input is one body: save the others in files"));
     }
     let (source, body) = match &args.body {
         Source::Server(url) => {
@@ -78,49 +78,8 @@ async fn view(args: &Inspect) -> Result<View, Failure> {
     if !inspection.reading.hint.is_empty() {
         view.next.push(inspection.reading.hint);
     }
-    add_slots(&mut view, args.slots.as_ref(), &source).await?;
+    second::add(&mut view, args, &source, &body).await?;
     Ok(view)
-}
-
-/// Adds what llama-server tells only on /slots.
-async fn add_slots(view: &mut View, given: Option<&Source>, metrics: &Source) -> Result<(), Failure> {
-    let is_llama = view.sample.engine == Some(Engine::LlamaCpp);
-    match (given, metrics) {
-        (Some(given), _) if !is_llama => {
-            note(&format!("{given}: --slots is left out, the metrics are not those of llama-server"));
-        }
-        (Some(given), _) => {
-            let body = given.read().await?;
-            let slots = read_slots(&body).map_err(|error| Failure::Malformed(format!("{given}: {error}")))?;
-            merge(view, &slots);
-        }
-        (None, Source::Server(url)) if is_llama => match server::slots(url).await {
-            Ok(slots) => merge(view, &slots),
-            Err(words) => view.next.push(words),
-        },
-        (None, _) if is_llama => view.next.push(
-            "add --slots with what llama-server answers on /slots: maxConcurrency and kvCacheUsage are told there alone"
-                .to_owned(),
-        ),
-        (None, _) => {}
-    }
-    Ok(())
-}
-
-fn merge(view: &mut View, slots: &Slots) {
-    let known = view.sample.kv_cache_usage.is_some();
-    merge_slots(&mut view.sample, slots);
-    let mut fed = |field| {
-        view.sources.push(FieldSource {
-            field,
-            names: vec!["/slots".to_owned()],
-            series: 1,
-        });
-    };
-    fed("maxConcurrency");
-    if !known && view.sample.kv_cache_usage.is_some() {
-        fed("kvCacheUsage");
-    }
 }
 
 /// Says something beside the result.

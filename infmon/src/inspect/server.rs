@@ -1,54 +1,48 @@
-//! The bodies of a server: where its metrics are when the user does not say, and what lies beside them.
+//! Where a server has its metrics, when the user does not say.
 
+use super::body::is_json;
 use super::http;
 use super::note;
 use super::source::BODY_LIMIT_BYTES;
 use super::url::Url;
-use infmon_engines::{BodyReader, Engine, Slots, read_slots};
+use infmon_engines::{BodyReader, Engine};
 
-/// Where servers have their metrics that have nothing, or only JSON, at `/metrics`: NIM, trtllm-serve, Ollama.
-const OTHER_PATHS: [&str; 3] = ["/v1/metrics", "/prometheus/metrics", "/api/ps"];
-/// `/slots` of a server with many slots and long prompts in older builds.
-const SLOTS_LIMIT_BYTES: usize = 1 << 20;
+/// SGLang without `--enable-metrics` has nothing at `/metrics`, and this.
+const LOADS_PATH: &str = "/v1/loads";
 
 /// The metrics of a server, and where they were.
 ///
 /// # Errors
 /// When it gives none, with what to do about it.
 pub(super) async fn metrics(url: &Url, engine: Option<Engine>) -> Result<(Url, Vec<u8>), String> {
-    let answer = http::ask(url, BODY_LIMIT_BYTES).await?;
+    let url = match engine {
+        Some(engine) if url.path_guessed => url.at(engine.metrics_path()),
+        _ => url.clone(),
+    };
+    let answer = http::ask(&url, BODY_LIMIT_BYTES).await?;
     let success = answer.status.is_success();
-    let is_it = |body: &[u8]| BodyReader::new(engine).read(body).is_ok();
-    if url.path_guessed && (answer.status == 404 || success && is_json(&answer.body) && !is_it(&answer.body)) {
-        for path in OTHER_PATHS {
+    // JSON at /metrics is trtllm-serve's list, which gives each entry once: what it has elsewhere is better.
+    if url.path_guessed && (answer.status == 404 || success && is_json(&answer.body)) {
+        for path in other_paths() {
             let other = url.at(path);
             if let Ok(body) = http::get(&other, BODY_LIMIT_BYTES).await
-                && is_it(&body)
+                && BodyReader::new(engine).read(&body).is_ok()
             {
-                note(&format!("{url} has no metrics: read {path}"));
+                let found = if success { "JSON" } else { "nothing" };
+                note(&format!("{url} has {found}: read {path}"));
                 return Ok((other, body));
             }
         }
     }
     if success {
-        Ok((url.clone(), answer.body))
+        Ok((url, answer.body))
     } else {
-        Err(http::refusal(url, &answer))
+        Err(http::refusal(&url, &answer))
     }
 }
 
-fn is_json(body: &[u8]) -> bool {
-    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
-}
-
-/// The slots of a llama-server, which lie beside its metrics.
-///
-/// # Errors
-/// When there are none, with what to do about it.
-pub(super) async fn slots(metrics: &Url) -> Result<Slots, String> {
-    let url = metrics
-        .beside_metrics("slots")
-        .ok_or("name the slots with --slots: they are looked for beside a path that ends with /metrics")?;
-    let body = http::get(&url, SLOTS_LIMIT_BYTES).await?;
-    read_slots(&body).map_err(|error| format!("{url}: {error}"))
+/// Where engines have their metrics that have them elsewhere than most.
+fn other_paths() -> impl Iterator<Item = &'static str> {
+    let own = Engine::ALL.into_iter().map(Engine::metrics_path);
+    own.filter(|path| *path != "/metrics").chain([LOADS_PATH])
 }

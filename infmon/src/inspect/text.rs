@@ -2,6 +2,7 @@
 
 use super::families::plural;
 use super::fields::{Fields, NAMES};
+use crate::table;
 use infmon_engines::{EngineSample, FieldSource, IgnoredFamily};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -35,10 +36,11 @@ impl View {
         self.fields(&mut text);
         text.push('\n');
         if !self.missing.is_empty() {
-            let _ = writeln!(text, "Missing: {}", self.missing.join(", "));
+            wrapped(&mut text, "Missing: ", &self.missing);
         }
         for next in &self.next {
-            let _ = writeln!(text, "Next: {next}");
+            let lines = table::wrapped(next, WIDTH - "Next: ".len());
+            let _ = writeln!(text, "Next: {}", lines.join("\n      "));
         }
         let absent = self.absent();
         if !absent.is_empty() {
@@ -86,6 +88,10 @@ impl View {
                 Some((name, value, series))
             })
             .collect();
+        if rows.is_empty() {
+            text.push_str("No field is told.\n");
+            return;
+        }
         let name_width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0).max(5);
         let value_width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or(0).max(5);
         let mut row = |name: &str, value: &str, series: &str| {
@@ -112,6 +118,10 @@ impl View {
     fn ignored(&self, text: &mut String) {
         // Python's client adds to each counter the time when it began to count, as `_created` without the `_total`.
         let (times, families): (Vec<_>, Vec<_>) = self.ignored.iter().partition(|family| self.is_of_a_counter(family));
+        if self.ignored.is_empty() {
+            text.push_str("Ignored: nothing\n");
+            return;
+        }
         let series: usize = families.iter().map(|family| family.series).sum();
         let mut heading = format!(
             "Ignored: {} with {series} series",
@@ -195,7 +205,13 @@ fn shown_number(number: Option<f64>) -> String {
     match number {
         Some(number) if number.fract() == 0.0 => number.to_string(),
         Some(number) => {
-            let short = format!("{number:.4}");
+            // Four digits, wherever they begin: a cache that is used a little is not empty.
+            let whole = number.abs().log10().floor().clamp(-12.0, 3.0) as i32;
+            let places = usize::try_from(3 - whole).unwrap_or_default();
+            let short = format!("{number:.places$}");
+            if places == 0 {
+                return short;
+            }
             short.trim_end_matches('0').trim_end_matches('.').to_owned()
         }
         None => String::new(),
@@ -271,6 +287,21 @@ mod tests {
         let text = view.text();
         let end = "Ignored: 2 families with 4 series, and 2 times of creation\n  a_total 2, b 2\n";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_tell() {
+        for (number, text) in [
+            (0.0, "0"),
+            (3_214_570.0, "3214570"),
+            (0.437_142_857, "0.4371"),
+            (0.000_029_63, "0.00002963"),
+            (0.5, "0.5"),
+            (12.345_67, "12.35"),
+            (123_456.78, "123457"),
+        ] {
+            assert_eq!(shown_number(Some(number)), text);
+        }
     }
 
     #[test]

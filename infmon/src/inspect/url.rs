@@ -72,11 +72,12 @@ impl Url {
         }
     }
 
-    /// A path beside the metrics: a prefix (`--api-prefix`) and the model of a router stay. `None` where the metrics have another name.
-    pub(crate) fn beside_metrics(&self, name: &str) -> Option<Self> {
+    /// A path (`/slots`) beside the metrics: a prefix (`--api-prefix`) and the model of a router stay. `None` where the metrics have
+    /// another name.
+    pub(crate) fn beside_metrics(&self, path: &str) -> Option<Self> {
         let prefix = self.path.path().strip_suffix("/metrics")?;
         let query = self.path.query().map_or(String::new(), |query| format!("?{query}"));
-        let path = format!("{prefix}/{name}{query}").parse().ok()?;
+        let path = format!("{prefix}{path}{query}").parse().ok()?;
         Some(Self { path, ..self.clone() })
     }
 }
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn slots_lie_beside_the_metrics() {
         let beside = |text: &str| {
-            let url = Url::parse(text).unwrap().beside_metrics("slots");
+            let url = Url::parse(text).unwrap().beside_metrics("/slots");
             url.map(|url| url.path.to_string())
         };
         assert_eq!(beside("http://a").unwrap(), "/slots");
