@@ -4,6 +4,7 @@
 //! and there is no credential of any kind to send.
 
 mod address;
+mod beside;
 mod fetch;
 mod large;
 mod scraper;

@@ -1,20 +1,22 @@
 //! One scrape of one target: fetch, read, and say for people what went wrong.
 
 use super::address::AddressPolicy;
+use super::beside::{Extra, KnownProps, beside_metrics, health_path, of_model};
 use super::fetch::{FetchError, Fetcher};
 use super::large::{LargeBodies, ORDINARY_BODY_BYTES};
 use super::state::{Failing, Good};
 use http::uri::PathAndQuery;
-use infmon_engines::{BodyReader, Engine, HttpProblem, ReadError, explain_http, merge_slots, read_slots};
+use infmon_engines::{
+    BodyReader, Engine, EngineSample, HttpProblem, ReadError, Reading, explain_http_of, merge_loads, merge_models,
+    merge_props, merge_slots, read_loads, read_props, read_router_models, read_slots, router_query,
+};
 use infmon_samples::{FailureKind, Recognition, Target};
 use std::time::{Duration, Instant};
 
 /// A connect that has not succeeded by then will not within the deadline of a scrape at 1 Hz; slower scrapes allow half of theirs.
 const SHORTEST_CONNECT_DEADLINE: Duration = Duration::from_millis(250);
-/// After `/slots` failed it is left alone for this long: it is an extra, and a server that hangs on it must not be held up every second.
-const SLOTS_PAUSE: Duration = Duration::from_secs(30);
-/// `/slots` of a server with many slots and long prompts in older builds.
-const SLOTS_LIMIT_BYTES: usize = 1024 * 1024;
+/// What is read beside the metrics: `/slots` of a server with many slots and long prompts in older builds.
+const EXTRA_LIMIT_BYTES: usize = 1024 * 1024;
 
 /// `/health` is asked when metrics fail, and not more often than this: it only explains.
 const HEALTH_PAUSE: Duration = Duration::from_secs(10);
@@ -37,18 +39,21 @@ pub(super) struct Scraper {
     name: String,
     address: String,
     path: Option<PathAndQuery>,
-    slots_path: Option<PathAndQuery>,
     deadline: Duration,
     limit: usize,
     fetcher: Fetcher,
     engine: Option<Engine>,
     reader: BodyReader,
-    slots_again: Option<Instant>,
-    health_path: Option<PathAndQuery>,
+    slots: Extra,
+    loads: Extra,
+    props: Extra,
+    known_props: KnownProps,
     /// What `/health` said last, and when it may be asked again.
     health: Option<(Health, Instant)>,
     /// The engine that the spec names or that answered last.
     known: Option<Engine>,
+    /// The status that the metrics were refused with last.
+    refused: Option<u16>,
 }
 
 impl Scraper {
@@ -57,17 +62,19 @@ impl Scraper {
         Self {
             name: target.id.0.clone(),
             address: target.address.clone(),
-            slots_path: path.as_ref().and_then(|path| beside_metrics(path, "slots")),
-            health_path: path.as_ref().and_then(|path| beside_metrics(path, "health")),
+            slots: Extra::new(path.as_ref(), "slots"),
+            loads: Extra::new(path.as_ref(), "v1/loads"),
+            props: Extra::new(path.as_ref(), "props"),
+            known_props: KnownProps::default(),
             path,
             deadline: target.deadline,
             limit: usize::try_from(target.body_limit_bytes).unwrap_or(usize::MAX),
             fetcher: Fetcher::new(target.scheme, &target.address, policy, large_bodies),
             engine: target.engine,
             reader: BodyReader::new(target.engine),
-            slots_again: None,
             health: None,
             known: target.engine,
+            refused: None,
         }
     }
 
@@ -85,27 +92,23 @@ impl Scraper {
     async fn scrape_once(&mut self) -> Result<Good, Failing> {
         let began = Instant::now();
         let until = began + self.deadline;
-        self.metrics(until).await?;
+        let (reading, of_router) = match self.metrics(until).await {
+            Ok(()) => (self.read()?, false),
+            Err(failing) => (self.router(&failing, until).await.ok_or(failing)?, true),
+        };
         let at = Instant::now();
-        let body = self.fetcher.body();
-        let reading = self.reader.read(body);
-        if body.len() > ORDINARY_BODY_BYTES {
-            // The reader keeps the layout of a body, which is as large as the body.
-            self.reader = BodyReader::new(self.engine);
-        }
-        let reading = reading.map_err(|error| {
-            let kind = match error {
-                ReadError::Empty | ReadError::Json { .. } | ReadError::Malformed { .. } => FailureKind::Malformed,
-                ReadError::UnknownEngine { .. } | ReadError::WrongEngine { .. } => FailureKind::UnknownEngine,
-                ReadError::TooManySeries => FailureKind::BodyTooLarge,
-            };
-            self.failing(kind, &error)
-        })?;
         let mut sample = reading.sample;
         self.known = sample.engine.or(self.known);
         self.health = None;
-        if sample.engine == Some(Engine::LlamaCpp) {
-            self.add_slots(&mut sample, until).await;
+        match sample.engine {
+            Some(Engine::LlamaCpp) if !of_router => {
+                self.add_props(&mut sample, until).await;
+                if !self.known_props.is_asleep(&sample) {
+                    self.add_slots(&mut sample, until).await;
+                }
+            }
+            Some(Engine::Sglang) => self.add_loads(&mut sample, until).await,
+            _ => {}
         }
         Ok(Good {
             at,
@@ -118,8 +121,27 @@ impl Scraper {
         })
     }
 
+    /// Reads the fetcher's body.
+    fn read(&mut self) -> Result<Reading, Failing> {
+        let body = self.fetcher.body();
+        let reading = self.reader.read(body);
+        if body.len() > ORDINARY_BODY_BYTES {
+            // The reader keeps the layout of a body, which is as large as the body.
+            self.reader = BodyReader::new(self.engine);
+        }
+        reading.map_err(|error| {
+            let kind = match error {
+                ReadError::Empty | ReadError::Json { .. } | ReadError::Malformed { .. } => FailureKind::Malformed,
+                ReadError::UnknownEngine { .. } | ReadError::WrongEngine { .. } => FailureKind::UnknownEngine,
+                ReadError::TooManySeries => FailureKind::BodyTooLarge,
+            };
+            self.failing(kind, &error)
+        })
+    }
+
     /// Fetches the metrics into the fetcher's body.
     async fn metrics(&mut self, until: Instant) -> Result<(), Failing> {
+        self.refused = None;
         let Some(path) = self.path.clone() else {
             let message = "the metrics path is not a path that begins with /; correct metricsPath";
             return Err(self.failing(FailureKind::HttpStatus, &message));
@@ -149,7 +171,8 @@ impl Scraper {
         if status.is_success() {
             return Ok(());
         }
-        let explanation = explain_http(status.as_u16(), self.fetcher.body(), path.as_str());
+        let explanation = explain_http_of(self.known, status.as_u16(), self.fetcher.body(), path.as_str());
+        self.refused = Some(status.as_u16());
         let kind = match explanation.kind {
             HttpProblem::MetricsDisabled => FailureKind::MetricsDisabled,
             HttpProblem::Unauthorized => FailureKind::Unauthorized,
@@ -159,16 +182,14 @@ impl Scraper {
         Err(self.failing(kind, &explanation.message))
     }
 
-    /// Asks a server whose metrics time out whether it works at all. Only vLLM and llama-server are asked: SGLang's `/health` may run a
-    /// generation.
+    /// Asks a server whose metrics time out whether it works at all, where asking does not cost it a generation.
     async fn health(&mut self) -> Option<Health> {
-        self.known?;
+        let path = health_path(self.path.as_ref()?, self.known?)?;
         if let Some((health, again)) = self.health
             && Instant::now() < again
         {
             return Some(health);
         }
-        let path = self.health_path.clone()?;
         let get = self.fetcher.get(&path, HEALTH_LIMIT_BYTES, SHORTEST_CONNECT_DEADLINE);
         let health = match tokio::time::timeout(SHORTEST_CONNECT_DEADLINE, get).await {
             Ok(Ok(status)) if status.is_success() => Health::Good,
@@ -179,40 +200,102 @@ impl Scraper {
         Some(health)
     }
 
-    /// Adds what llama.cpp tells only as JSON. Its failure is not one of the target.
-    async fn add_slots(&mut self, sample: &mut infmon_engines::EngineSample, until: Instant) {
-        let Some(path) = self.slots_path.clone() else { return };
-        if self.slots_again.is_some_and(|again| Instant::now() < again) {
-            return;
+    /// Adds the name of the model, and whether the server sleeps.
+    async fn add_props(&mut self, sample: &mut EngineSample, until: Instant) {
+        if self.known_props.are_due(sample)
+            && let Some(path) = self.props.due()
+        {
+            let props = self.beside(&path, until).await.ok();
+            let props = props.and_then(|()| read_props(self.fetcher.body()));
+            match &props {
+                Some(_) => self.props.answered(),
+                None => _ = self.props.failed(),
+            }
+            self.known_props.set(props);
         }
-        match self.slots(&path, until).await {
+        if let Some(props) = &self.known_props.props {
+            merge_props(sample, props);
+        }
+    }
+
+    /// Adds what llama.cpp tells only as JSON. Its failure is not one of the target.
+    async fn add_slots(&mut self, sample: &mut EngineSample, until: Instant) {
+        let Some(path) = self.slots.due() else { return };
+        let answer = self.beside(&path, until).await;
+        match answer.and_then(|()| read_slots(self.fetcher.body()).map_err(|error| error.to_string())) {
             Ok(slots) => {
-                self.slots_again = None;
+                self.slots.answered();
                 merge_slots(sample, &slots);
             }
             Err(error) => {
-                if self.slots_again.is_none() {
+                if self.slots.failed() {
                     tracing::info!(
                         target = self.name,
                         error,
                         "no slots, so no KV cache use of this llama-server"
                     );
                 }
-                self.slots_again = Some(Instant::now() + SLOTS_PAUSE);
             }
         }
     }
 
-    async fn slots(&mut self, path: &PathAndQuery, until: Instant) -> Result<infmon_engines::Slots, String> {
-        let get = self.fetcher.get(path, SLOTS_LIMIT_BYTES, SHORTEST_CONNECT_DEADLINE);
+    /// Adds what SGLang tells only as JSON. Its failure is not one of the target: older versions have no such path.
+    async fn add_loads(&mut self, sample: &mut EngineSample, until: Instant) {
+        if sample.max_concurrency.is_some() {
+            return;
+        }
+        let Some(path) = self.loads.due() else { return };
+        let answer = self.beside(&path, until).await;
+        match answer.and_then(|()| read_loads(self.fetcher.body()).ok_or_else(|| "another answer".to_owned())) {
+            Ok(loads) => {
+                self.loads.answered();
+                merge_loads(sample, &loads);
+            }
+            Err(error) => {
+                if self.loads.failed() {
+                    tracing::info!(
+                        target = self.name,
+                        error,
+                        "no /v1/loads, so no limit of running requests of this SGLang"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reads the loaded models of a llama-server router, which refuses to give metrics without a model; `None` where it is none.
+    async fn router(&mut self, failing: &Failing, until: Instant) -> Option<Reading> {
+        let may_be = matches!(self.known, None | Some(Engine::LlamaCpp));
+        if self.refused != Some(400) || failing.kind != FailureKind::HttpStatus || !may_be {
+            return None;
+        }
+        let metrics = self.path.clone().filter(|path| path.query().is_none())?;
+        let list = beside_metrics(&metrics, "models")?;
+        self.beside(&list, until).await.ok()?;
+        let models = read_router_models(self.fetcher.body())?;
+        let mut readings = Vec::with_capacity(models.len());
+        for model in models {
+            let path = of_model(&metrics, &router_query(&model))?;
+            self.beside(&path, until).await.ok()?;
+            let reading = BodyReader::new(Some(Engine::LlamaCpp)).read(self.fetcher.body()).ok()?;
+            readings.push((model, reading));
+        }
+        let mut reading = merge_models(readings);
+        reading.sample.engine = Some(Engine::LlamaCpp);
+        Some(reading)
+    }
+
+    /// Fetches a path beside the metrics.
+    async fn beside(&mut self, path: &PathAndQuery, until: Instant) -> Result<(), String> {
+        let get = self.fetcher.get(path, EXTRA_LIMIT_BYTES, SHORTEST_CONNECT_DEADLINE);
         let status = tokio::time::timeout_at(until.into(), get)
             .await
             .map_err(|_| "no answer within the deadline of the scrape".to_owned())?
             .map_err(|error: FetchError| error.to_string())?;
         if !status.is_success() {
-            return Err(explain_http(status.as_u16(), self.fetcher.body(), path.as_str()).message);
+            return Err(explain_http_of(self.known, status.as_u16(), self.fetcher.body(), path.as_str()).message);
         }
-        read_slots(self.fetcher.body()).map_err(|error| error.to_string())
+        Ok(())
     }
 
     fn failing(&self, kind: FailureKind, message: &dyn std::fmt::Display) -> Failing {
@@ -228,24 +311,9 @@ fn parse_path(path: &str) -> Option<PathAndQuery> {
     path.starts_with('/').then(|| path.parse().ok()).flatten()
 }
 
-/// A path beside the metrics: a prefix (`--api-prefix`) and the model of a router stay.
-fn beside_metrics(metrics: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
-    let prefix = metrics.path().strip_suffix("/metrics")?;
-    let query = metrics.query().map_or(String::new(), |query| format!("?{query}"));
-    format!("{prefix}/{name}{query}").parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_lie_beside_the_metrics() {
-        let slots = |path: &str| beside_metrics(&parse_path(path).unwrap(), "slots").map(|path| path.to_string());
-        assert_eq!(slots("/metrics").unwrap(), "/slots");
-        assert_eq!(slots("/llama/metrics?model=a").unwrap(), "/llama/slots?model=a");
-        assert_eq!(slots("/prometheus"), None);
-    }
 
     #[test]
     fn only_paths_are_paths() {
