@@ -14,6 +14,7 @@ mod plan;
 mod resolve;
 pub mod status;
 mod totals;
+mod traffic;
 mod url;
 mod words;
 
@@ -26,3 +27,4 @@ pub use observations::{
 pub use plan::{PlanRevisions, assign_urls, plan};
 pub use resolve::{AddressPolicy, Place, Resolution, ResolvedEndpoint, resolve};
 pub use totals::{EndpointState, Totals, endpoint_state};
+pub use traffic::{Estimate, LatencyKind, Traffic};

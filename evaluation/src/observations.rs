@@ -1,15 +1,14 @@
 //! What the node daemons reported, with ages turned into moments on arrival.
 
+use crate::traffic::{Counter, LatencyKind, Part, Window};
 use crate::{Moment, Place};
+use infmon_engines::EngineSample;
 use infmon_gpu::{CauseDuty, DriverState, GpuSample, ThrottleCounter, ThrottleWindow};
 use infmon_samples::{
     Failure, GPU_OWNERS_STALE_AFTER, GpuOwner, GpuOwners, NodeIdentity, Observation, Report, TargetId,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// How far back preemptions are counted.
-pub(crate) const PREEMPTION_WINDOW: Duration = Duration::from_secs(60);
 
 /// The longest window that a spec can ask for (`throttledPercent.forSeconds`).
 const THROTTLE_WINDOW: Duration = Duration::from_secs(600);
@@ -23,18 +22,47 @@ pub struct TargetObservation {
     pub last: Option<(Moment, Observation)>,
     /// Why the newest scrape failed, and since when scrapes have been failing.
     pub failure: Option<(Moment, Failure)>,
-    /// Preemption counter over the last minute, oldest first; emptied when the counter goes backwards (restart).
-    preemptions: VecDeque<(Moment, f64)>,
+    /// How much its counters grew over the last minute.
+    window: Window,
 }
 
 impl TargetObservation {
-    /// Preemptions per second over the last minute; `None` when fewer than two samples tell.
+    /// Preemptions per second over the last minute; `None` when too little of it is known.
     #[must_use]
     pub fn preemption_rate(&self) -> Option<f64> {
-        let (first, last) = (self.preemptions.front()?, self.preemptions.back()?);
-        let seconds = last.0.since(first.0).as_secs_f64();
         // Over a shorter time one or two preemptions would look like a storm.
-        (seconds >= 20.0).then(|| (last.1 - first.1) / seconds)
+        self.rate(Counter::Preemptions, Duration::from_secs(20))
+    }
+
+    /// How much a counter grew over the window.
+    pub(crate) fn grown(&self, counter: Counter) -> Option<u64> {
+        self.window.counter(self.sample()?, counter)
+    }
+
+    /// The same per second, when at least so much time is known.
+    pub(crate) fn rate(&self, counter: Counter, least: Duration) -> Option<f64> {
+        let covered = self.window.covered();
+        let grown = self.grown(counter).filter(|_| covered >= least)?;
+        Some(grown as f64 / covered.as_secs_f64())
+    }
+
+    /// The observations of a latency over the window.
+    pub(crate) fn latency(&self, kind: LatencyKind) -> Option<Part<'_>> {
+        self.window.latency(self.sample()?, kind)
+    }
+
+    /// Number and sum of those of the last seconds.
+    pub(crate) fn newest_latency(&self, kind: LatencyKind, slots: usize) -> Option<(u64, f64)> {
+        self.window.newest(self.sample()?, kind, slots)
+    }
+
+    /// The time that the window covers.
+    pub(crate) fn covered(&self) -> Duration {
+        self.window.covered()
+    }
+
+    fn sample(&self) -> Option<&EngineSample> {
+        self.last.as_ref().map(|(_, observation)| &observation.sample)
     }
 
     fn apply(&mut self, last: Option<Observation>, failure: Option<Failure>, now: Moment) {
@@ -44,37 +72,12 @@ impl TargetObservation {
         {
             let newer = self.last.as_ref().is_none_or(|(known, _)| taken > *known);
             if newer {
-                self.count_preemptions(taken, observation.sample.preemptions_total);
+                let before = self.last.as_ref().map(|(_, observation)| &observation.sample);
+                self.window.push(before, taken, &observation.sample);
                 self.last = Some((taken, observation));
             }
         }
         self.failure = failure.map(|failure| (now.before(failure.since), failure));
-    }
-
-    fn count_preemptions(&mut self, taken: Moment, total: Option<f64>) {
-        let Some(total) = total.filter(|total| total.is_finite()) else {
-            self.preemptions.clear();
-            return;
-        };
-        if self.preemptions.back().is_some_and(|(_, known)| total < *known) {
-            self.preemptions.clear();
-        }
-        // One point per second is enough for a rate over a minute, and bounds the memory.
-        if self
-            .preemptions
-            .back()
-            .is_some_and(|(at, _)| taken.since(*at) < Duration::from_millis(900))
-        {
-            return;
-        }
-        self.preemptions.push_back((taken, total));
-        while self
-            .preemptions
-            .front()
-            .is_some_and(|(at, _)| taken.since(*at) > PREEMPTION_WINDOW)
-        {
-            self.preemptions.pop_front();
-        }
     }
 }
 

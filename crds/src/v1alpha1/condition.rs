@@ -19,17 +19,20 @@ pub enum ConditionType {
     OomRisk,
     /// Requests wait above the threshold.
     QueueDepthHigh,
+    /// A latency is above its threshold.
+    LatencyHigh,
 }
 
 impl ConditionType {
     /// All types, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ready,
         Self::EndpointsReachable,
         Self::MetricsRecognized,
         Self::Throttled,
         Self::OomRisk,
         Self::QueueDepthHigh,
+        Self::LatencyHigh,
     ];
 
     /// `type` of the condition.
@@ -42,6 +45,7 @@ impl ConditionType {
             Self::Throttled => "Throttled",
             Self::OomRisk => "OOMRisk",
             Self::QueueDepthHigh => "QueueDepthHigh",
+            Self::LatencyHigh => "LatencyHigh",
         }
     }
 
@@ -58,18 +62,22 @@ pub mod reason {
     pub const ABOVE_THRESHOLD: &str = "AboveThreshold";
     /// EndpointsReachable, MetricsRecognized: nothing is wrong.
     pub const ALL_ENDPOINTS: &str = "AllEndpoints";
-    /// Throttled, OOMRisk, QueueDepthHigh: the value is not above the threshold.
+    /// Throttled, OOMRisk, QueueDepthHigh, LatencyHigh: the value is not above the threshold.
     pub const BELOW_THRESHOLD: &str = "BelowThreshold";
     /// Throttled: the GPU lost clocks to a board limit.
     pub const BOARD_LIMIT: &str = "BoardLimit";
     /// EndpointsReachable: the body is larger than the limit.
     pub const BODY_TOO_LARGE: &str = "BodyTooLarge";
+    /// LatencyHigh: requests take too long from their arrival to their last token.
+    pub const END_TO_END: &str = "EndToEnd";
     /// Throttled: the GPU lost clocks to an external power brake.
     pub const HARDWARE_POWER_BRAKE: &str = "HardwarePowerBrake";
     /// Throttled: the GPU lost clocks to heat (hardware).
     pub const HARDWARE_THERMAL: &str = "HardwareThermal";
     /// EndpointsReachable: an HTTP status that is no success.
     pub const HTTP_STATUS: &str = "HttpStatus";
+    /// LatencyHigh: tokens of a request come too slowly.
+    pub const INTER_TOKEN_LATENCY: &str = "InterTokenLatency";
     /// Ready: the spec cannot be followed.
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// OOMRisk: the KV cache is above the threshold.
@@ -90,10 +98,16 @@ pub mod reason {
     pub const NO_GPU_DATA: &str = "NoGpuData";
     /// Ready: no node daemon is connected on the nodes of the endpoints.
     pub const NO_NODE_DAEMON: &str = "NoNodeDaemon";
+    /// LatencyHigh: the spec switches every latency off.
+    pub const NOT_JUDGED: &str = "NotJudged";
+    /// LatencyHigh: no server publishes the latencies that are judged.
+    pub const NOT_PUBLISHED: &str = "NotPublished";
     /// Throttled: the GPU is held by its power limit, with the corroboration of docs/conditions.md.
     pub const POWER_CAP: &str = "PowerCap";
     /// OOMRisk: running requests are evicted to free KV cache.
     pub const PREEMPTIONS: &str = "Preemptions";
+    /// LatencyHigh: requests wait too long before they run.
+    pub const QUEUE_TIME: &str = "QueueTime";
     /// Throttled: the GPU lost clocks to its reliability voltage limit.
     pub const RELIABILITY: &str = "Reliability";
     /// MetricsRecognized: series that the conditions need are not there.
@@ -102,8 +116,12 @@ pub mod reason {
     pub const SOFTWARE_THERMAL: &str = "SoftwareThermal";
     /// Any condition: there is no fresh data to judge by.
     pub const STALE_DATA: &str = "StaleData";
+    /// LatencyHigh: requests wait too long for their first token.
+    pub const TIME_TO_FIRST_TOKEN: &str = "TimeToFirstToken";
     /// EndpointsReachable: the deadline passed.
     pub const TIMEOUT: &str = "Timeout";
+    /// LatencyHigh: there were too few requests to judge by.
+    pub const TOO_FEW_REQUESTS: &str = "TooFewRequests";
     /// EndpointsReachable: the server wants credentials.
     pub const UNAUTHORIZED: &str = "Unauthorized";
     /// MetricsRecognized: the body is of no engine that is known, or not of the engine in the spec.
@@ -114,15 +132,17 @@ pub mod reason {
     pub const WAITING_FOR_DATA: &str = "WaitingForData";
 
     /// Every reason.
-    pub const ALL: [&str; 29] = [
+    pub const ALL: [&str; 36] = [
         ABOVE_THRESHOLD,
         ALL_ENDPOINTS,
         BELOW_THRESHOLD,
         BOARD_LIMIT,
         BODY_TOO_LARGE,
+        END_TO_END,
         HARDWARE_POWER_BRAKE,
         HARDWARE_THERMAL,
         HTTP_STATUS,
+        INTER_TOKEN_LATENCY,
         INVALID_SPEC,
         KV_CACHE_EXHAUSTION,
         LOADING,
@@ -133,13 +153,18 @@ pub mod reason {
         NO_ENDPOINTS,
         NO_GPU_DATA,
         NO_NODE_DAEMON,
+        NOT_JUDGED,
+        NOT_PUBLISHED,
         POWER_CAP,
         PREEMPTIONS,
+        QUEUE_TIME,
         RELIABILITY,
         SERIES_MISSING,
         SOFTWARE_THERMAL,
         STALE_DATA,
+        TIME_TO_FIRST_TOKEN,
         TIMEOUT,
+        TOO_FEW_REQUESTS,
         UNAUTHORIZED,
         UNKNOWN_ENGINE,
         UNREACHABLE,

@@ -11,4 +11,7 @@ pub use spec::{
     PortReference, Scheme, SelectorOperator, ServiceEndpoint,
 };
 pub use status::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Load, OomRisk, Summary};
-pub use thresholds::{KvCacheThreshold, MemoryHeadroomThreshold, QueueDepthThreshold, Thresholds, ThrottledThreshold};
+pub use thresholds::{
+    FirstTokenThreshold, KvCacheThreshold, LatencyThreshold, MemoryHeadroomThreshold, Quantile, QueueDepthThreshold,
+    Thresholds, ThrottledThreshold,
+};

@@ -126,7 +126,7 @@ pub struct InferenceMonitorSpec {
     #[serde(default = "default_stale_after")]
     #[schemars(range(min = 2, max = 300))]
     pub stale_after_seconds: i32,
-    /// From which value on a condition turns True. Every threshold has a default.
+    /// From which value on a condition turns True. Every threshold has a default, or is off unless it is given.
     #[serde(default)]
     pub thresholds: Thresholds,
 }

@@ -24,7 +24,7 @@ pub struct InferenceMonitorStatus {
     /// The numbers of kubectl get. A number nobody knows is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// Conditions: Ready, EndpointsReachable, MetricsRecognized, Throttled, OOMRisk, QueueDepthHigh.
+    /// Conditions: Ready, EndpointsReachable, MetricsRecognized, Throttled, OOMRisk, QueueDepthHigh, LatencyHigh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -48,9 +48,9 @@ pub enum Load {
     Idle,
     /// Requests run, none waits for long.
     Healthy,
-    /// Requests wait, or GPUs are throttled.
+    /// Requests wait, fail or are slow, or GPUs are throttled.
     Degraded,
-    /// Requests wait above the threshold, or memory runs out.
+    /// Requests wait for long or above the threshold, or memory runs out.
     Overloaded,
     /// There is not enough fresh data.
     #[default]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// From which value on a condition turns True. Every threshold has a default.
+/// From which value on a condition turns True. Every threshold has a default, or is off unless it is given.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Thresholds {
@@ -16,6 +16,17 @@ pub struct Thresholds {
     /// Free GPU memory, for OOMRisk.
     #[serde(rename = "gpuMemoryHeadroomMiB")]
     pub gpu_memory_headroom_mib: MemoryHeadroomThreshold,
+    /// Time from the arrival of a request to its first token, for LatencyHigh.
+    pub time_to_first_token_milliseconds: FirstTokenThreshold,
+    /// Time between two tokens of one request, for LatencyHigh. Not judged unless it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inter_token_milliseconds: Option<LatencyThreshold>,
+    /// Time from the arrival of a request to its last token, for LatencyHigh. Not judged unless it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_to_end_milliseconds: Option<LatencyThreshold>,
+    /// Time that a request waits before it runs, for LatencyHigh. Not judged unless it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_time_milliseconds: Option<LatencyThreshold>,
 }
 
 /// Waiting requests.
@@ -102,4 +113,78 @@ impl Default for MemoryHeadroomThreshold {
             for_seconds: 30,
         }
     }
+}
+
+/// The share of the requests, in percent, that must be at least as fast as the threshold.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Quantile {
+    /// The half.
+    P50,
+    /// Nine of ten.
+    P90,
+    /// 19 of 20.
+    #[default]
+    P95,
+    /// 99 of 100.
+    P99,
+}
+
+impl Quantile {
+    /// Every quantile.
+    pub const ALL: [Self; 4] = [Self::P50, Self::P90, Self::P95, Self::P99];
+
+    /// The name in a spec.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::P50 => "P50",
+            Self::P90 => "P90",
+            Self::P95 => "P95",
+            Self::P99 => "P99",
+        }
+    }
+}
+
+/// Time to first token.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FirstTokenThreshold {
+    /// Quantile over the last minute, of the requests of all endpoints: P50, P90, P95 or P99.
+    pub quantile: Quantile,
+    /// Milliseconds, 0 (off) to 3600000.
+    #[schemars(range(min = 0, max = 3_600_000))]
+    pub above: i32,
+    /// Seconds for which the quantile must be above the threshold to raise, and not above it to clear, 0 to 3600.
+    #[schemars(range(min = 0, max = 3600))]
+    pub for_seconds: i32,
+}
+
+impl Default for FirstTokenThreshold {
+    fn default() -> Self {
+        Self {
+            quantile: Quantile::P95,
+            above: 2000,
+            for_seconds: 60,
+        }
+    }
+}
+
+/// A latency that is judged only where the user says what is too slow.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyThreshold {
+    /// Quantile over the last minute, of the requests of all endpoints: P50, P90, P95 or P99.
+    #[serde(default)]
+    pub quantile: Quantile,
+    /// Milliseconds, 1 to 3600000.
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub above: i32,
+    /// Seconds for which the quantile must be above the threshold to raise, and not above it to clear, 0 to 3600.
+    #[serde(default = "a_minute")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub for_seconds: i32,
+}
+
+const fn a_minute() -> i32 {
+    60
 }

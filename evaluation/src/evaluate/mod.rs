@@ -3,13 +3,14 @@
 mod availability;
 mod damped;
 mod gpus;
+mod latency;
 mod load;
 mod memory_risk;
 mod ownership;
 mod queue;
 
 use crate::words::{anchor, seconds, some_have};
-use crate::{EndpointState, Hold, Moment, Observations, Resolution, Totals};
+use crate::{EndpointState, Hold, Moment, Observations, Resolution, Totals, Traffic};
 use damped::{CLEAR_AFTER, CLEAR_AFTER_SLOW, Damped};
 use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorSpec, InferenceMonitorStatus, Load, OomRisk, reason};
 use infmon_samples::GPU_OWNERS_STALE_AFTER;
@@ -40,8 +41,8 @@ pub struct Input<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     queue: Hold,
-    /// Any request waits: for the load.
-    waiting: Hold,
+    load: load::Memory,
+    latency: latency::Memories,
     memory_risk: memory_risk::Holds,
     reachable: Damped,
     recognized: Damped,
@@ -61,12 +62,8 @@ impl Memory {
         };
         Self {
             queue: standing(ConditionType::QueueDepthHigh, &[reason::ABOVE_THRESHOLD]),
-            waiting: Hold::standing(
-                status
-                    .summary
-                    .as_ref()
-                    .is_some_and(|summary| summary.waiting.is_some_and(|waiting| waiting > 0)),
-            ),
+            load: load::Memory::from_status(status),
+            latency: latency::Memories::from_status(status),
             memory_risk: memory_risk::Holds {
                 kv_cache: standing(ConditionType::OomRisk, &[reason::KV_CACHE_EXHAUSTION]),
                 preemptions: standing(ConditionType::OomRisk, &[reason::PREEMPTIONS]),
@@ -136,6 +133,8 @@ pub struct Verdict {
     pub running: Option<f64>,
     /// KV cache use of the fullest endpoint, 0-1.
     pub kv_cache_usage: Option<f64>,
+    /// What passed through the service in the last minute.
+    pub traffic: Traffic,
     /// Risk that memory runs out.
     pub oom_risk: OomRisk,
     /// GPUs that serve this monitor, worst first.
@@ -201,11 +200,24 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
     let (throttled, throttled_memory) = memory.throttled.apply(throttled, now, throttled_clear);
     let (queue_depth, queue) = queue::judge(&input, &totals, memory.queue, settling);
     let (oom, oom_risk, memory_risk) = memory_risk::judge(&input, &totals, &gpus, memory.memory_risk, settling);
-    let (load, waiting) = load::judge(&totals, &queue_depth, &throttled, oom_risk, memory.waiting, now);
+    let (latency_high, latency) = latency::judge(&input, &totals, memory.latency, settling);
+    let traffic = if totals.enough() {
+        Traffic::of(&totals)
+    } else {
+        Traffic::default()
+    };
+    let signs = load::Signs {
+        queue_depth: queue_depth.outcome == Outcome::True,
+        throttled: throttled.outcome == Outcome::True,
+        slow: latency_high.outcome == Outcome::True,
+        oom_risk,
+    };
+    let (load, load_memory) = load::judge(&totals, &traffic, &signs, memory.load, now);
 
     let next = Memory {
         queue,
-        waiting,
+        load: load_memory,
+        latency,
         memory_risk,
         reachable: reachable_memory,
         recognized: recognized_memory,
@@ -235,6 +247,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         waiting: shown(totals.waiting),
         running: shown(totals.running),
         kv_cache_usage: shown(totals.kv_cache_usage),
+        traffic,
         oom_risk,
         gpu_age: gpus.age,
         gpus_judged: gpus.judged,
@@ -242,9 +255,12 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         gpus: gpus.verdicts,
         // Data that is on its way may still turn what a status written before a restart says.
         settled: now >= inherits
-            || (totals.complete() && totals.needed > 0 && throttled.reason != reason::WAITING_FOR_DATA),
+            || (totals.complete()
+                && totals.needed > 0
+                && throttled.reason != reason::WAITING_FOR_DATA
+                && latency_high.reason != reason::TOO_FEW_REQUESTS),
         due,
-        findings: vec![ready, reachable, recognized, throttled, oom, queue_depth],
+        findings: vec![ready, reachable, recognized, throttled, oom, queue_depth, latency_high],
     };
     (verdict, next)
 }
@@ -267,7 +283,8 @@ impl Memory {
         let risk = self.memory_risk;
         [
             self.queue.due(seconds_of(thresholds.queue_depth.for_seconds)),
-            self.waiting.due(load::WAITING_FOR),
+            self.load.due(),
+            self.latency.due(thresholds),
             risk.kv_cache
                 .due(seconds_of(thresholds.kv_cache_usage_percent.for_seconds)),
             risk.headroom

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::monitors::{endpoint, expression, labels, minimal, pods, port, selector, service, threshold, url};
+use crate::monitors::{endpoint, expression, labels, minimal, pods, port, selector, service, url};
+use crate::thresholds::threshold_cases;
 
 /// One bound or rule: specs on the good side of it, specs on the bad side, and the words of the answer that tell what to change.
 pub(crate) struct Case {
@@ -12,7 +13,12 @@ pub(crate) struct Case {
     pub(crate) says: &'static [&'static str],
 }
 
-fn case(name: &'static str, accepted: Vec<Value>, rejected: Vec<Value>, says: &'static [&'static str]) -> Case {
+pub(crate) fn case(
+    name: &'static str,
+    accepted: Vec<Value>,
+    rejected: Vec<Value>,
+    says: &'static [&'static str],
+) -> Case {
     Case {
         name,
         accepted,
@@ -425,48 +431,4 @@ fn setting_cases() -> Vec<Case> {
             ],
         ),
     ]
-}
-
-fn threshold_cases() -> Vec<Case> {
-    macro_rules! bounds {
-        ($($threshold:literal $field:literal $low:literal $high:literal;)*) => {
-            vec![$(
-                case(
-                    concat!($threshold, ".", $field, " low"),
-                    vec![threshold($threshold, &json!({ $field: $low }))],
-                    vec![threshold($threshold, &json!({ $field: $low - 1 }))],
-                    &[concat!("spec.thresholds.", $threshold, ".", $field, " in body should be greater than or equal to ", $low)],
-                ),
-                case(
-                    concat!($threshold, ".", $field, " high"),
-                    vec![threshold($threshold, &json!({ $field: $high }))],
-                    vec![threshold($threshold, &json!({ $field: $high + 1 }))],
-                    &[concat!("spec.thresholds.", $threshold, ".", $field, " in body should be less than or equal to ", $high)],
-                ),
-            )*]
-        };
-    }
-    let mut cases = bounds! {
-        "queueDepth" "perEndpoint" 1 100000;
-        "queueDepth" "forSeconds" 0 3600;
-        "kvCacheUsagePercent" "above" 1 99;
-        "kvCacheUsagePercent" "forSeconds" 0 3600;
-        "throttledPercent" "above" 0 99;
-        "throttledPercent" "forSeconds" 5 600;
-        "gpuMemoryHeadroomMiB" "below" 0 1000000;
-        "gpuMemoryHeadroomMiB" "forSeconds" 0 3600;
-    };
-    cases.push(case(
-        "whole numbers",
-        vec![threshold("queueDepth", &json!({ "perEndpoint": 2 }))],
-        vec![
-            threshold("queueDepth", &json!({ "perEndpoint": 2.5 })),
-            threshold("queueDepth", &json!({ "perEndpoint": "2" })),
-        ],
-        &[
-            "spec.thresholds.queueDepth.perEndpoint: Invalid value",
-            "must be of type integer",
-        ],
-    ));
-    cases
 }

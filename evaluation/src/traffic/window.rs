@@ -1,0 +1,357 @@
+//! How much the counters of one server grew over the last minute.
+
+use super::cells::{Counter, buckets_place, comparable, count_place, packed, row, sum_place, unpacked, usable};
+use super::{LatencyKind, Part};
+use crate::Moment;
+use infmon_engines::EngineSample;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How far back a window reaches, at most. What happened in one moment has left it before a minute is over, so that it cannot hold up a
+/// threshold with `forSeconds` of 60 alone.
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+/// What is forgotten at once: twelve rows per server are kept.
+const SLOT: Duration = Duration::from_secs(5);
+/// A hole in the samples of this length starts the window anew: nobody can say when in it the counters grew. Longer than the longest
+/// sample period.
+const HOLE: Duration = Duration::from_secs(120);
+
+/// Growth since a moment, packed.
+#[derive(Clone, Debug)]
+struct Slot {
+    from: Moment,
+    grown: Box<[u8]>,
+}
+
+/// Growth of the counters of one server. Begins anew when a counter goes backwards (restart of the server) or the server gives other
+/// counters than before.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    /// Begin of the part that has no slot yet, and of the newest sample; `None` before the first sample.
+    open: Option<(Moment, Moment)>,
+    /// Growth in the open part.
+    open_grown: Vec<u64>,
+    /// Growth in all slots and the open part.
+    grown: Vec<u64>,
+    slots: VecDeque<Slot>,
+}
+
+impl Window {
+    /// Takes a newer sample in.
+    pub(crate) fn push(&mut self, previous: Option<&EngineSample>, taken: Moment, sample: &EngineSample) {
+        let growth = previous
+            .zip(self.open)
+            .filter(|(previous, (_, newest))| taken.since(*newest) < HOLE && comparable(previous, sample))
+            .and_then(|(previous, _)| growth(&row(previous), &row(sample)));
+        let (Some(growth), Some((from, _))) = (growth, self.open) else {
+            *self = Self {
+                open: Some((taken, taken)),
+                ..Self::default()
+            };
+            return;
+        };
+        add(&mut self.open_grown, &growth);
+        add(&mut self.grown, &growth);
+        self.open = Some((from, taken));
+        if taken.since(from) >= SLOT {
+            self.slots.push_back(Slot {
+                from,
+                grown: packed(&self.open_grown),
+            });
+            self.open_grown.fill(0);
+            self.open = Some((taken, taken));
+        }
+        // Where a sample comes once a minute, its slot is the window.
+        while self.slots.len() > 1
+            && let Some(old) = self.slots.pop_front_if(|slot| taken.since(slot.from) >= WINDOW)
+        {
+            for (total, gone) in self.grown.iter_mut().zip(unpacked(&old.grown)) {
+                *total = total.saturating_sub(gone);
+            }
+        }
+    }
+
+    /// The time that the growth is of.
+    pub(crate) fn covered(&self) -> Duration {
+        let Some((open, newest)) = self.open else {
+            return Duration::ZERO;
+        };
+        newest.since(self.slots.front().map_or(open, |slot| slot.from))
+    }
+
+    /// Growth of a counter; `None` when the server does not give it or fewer than two samples tell.
+    pub(crate) fn counter(&self, sample: &EngineSample, counter: Counter) -> Option<u64> {
+        counter.of(sample)?;
+        self.grown.get(counter.place()).copied()
+    }
+
+    /// The observations of a latency, none at all before the second sample; `None` when the server does not give them.
+    pub(crate) fn latency<'a>(&'a self, sample: &'a EngineSample, kind: LatencyKind) -> Option<Part<'a>> {
+        let histogram = usable(sample, kind)?;
+        Some(Part {
+            buckets: &histogram.buckets,
+            counts: self.grown.get(buckets_place(sample, kind)).unwrap_or_default(),
+            sum_seconds: self.grown.get(sum_place(kind)).copied().unwrap_or(0) as f64 / 1e6,
+        })
+    }
+
+    /// Number and sum in seconds of the observations of a latency in the newest `slots` and the open part.
+    pub(crate) fn newest(&self, sample: &EngineSample, kind: LatencyKind, slots: usize) -> Option<(u64, f64)> {
+        usable(sample, kind)?;
+        let (count_place, sum_place) = (count_place(kind), sum_place(kind));
+        let mut count = *self.open_grown.get(count_place)?;
+        let mut sum = *self.open_grown.get(sum_place)?;
+        for slot in self.slots.iter().rev().take(slots) {
+            for (place, value) in unpacked(&slot.grown).take(count_place + 1).enumerate() {
+                if place == count_place {
+                    count += value;
+                } else if place == sum_place {
+                    sum += value;
+                }
+            }
+        }
+        Some((count, sum as f64 / 1e6))
+    }
+
+    /// Bytes on the heap.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        let rows = (self.open_grown.capacity() + self.grown.capacity()) * size_of::<u64>();
+        let slots = self.slots.capacity() * size_of::<Slot>();
+        rows + slots + self.slots.iter().map(|slot| slot.grown.len()).sum::<usize>()
+    }
+}
+
+/// What was added place by place; `None` when anything went backwards: the server has restarted, or lost a part of itself.
+fn growth(before: &[u64], after: &[u64]) -> Option<Vec<u64>> {
+    before
+        .iter()
+        .zip(after)
+        .map(|(before, after)| after.checked_sub(*before))
+        .collect()
+}
+
+fn add(total: &mut Vec<u64>, growth: &[u64]) {
+    total.resize(growth.len(), 0);
+    for (total, growth) in total.iter_mut().zip(growth) {
+        *total = total.saturating_add(*growth);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use infmon_engines::{Histogram, Latency};
+
+    /// A sample with `fast` observations of 50 ms and `slow` ones of 700 ms, and as many generated tokens as both.
+    fn sample(fast: u64, slow: u64) -> EngineSample {
+        let (fast, slow) = (fast as f64, slow as f64);
+        EngineSample {
+            generated_tokens_total: Some(fast + slow),
+            latency: Latency {
+                time_to_first_token: Some(Histogram {
+                    count: fast + slow,
+                    sum_seconds: fast * 0.05 + slow * 0.7,
+                    buckets: vec![(Some(0.1), fast), (Some(1.0), fast + slow), (None, fast + slow)],
+                }),
+                ..Latency::default()
+            },
+            ..EngineSample::default()
+        }
+    }
+
+    #[derive(Default)]
+    struct Server {
+        window: Window,
+        last: Option<EngineSample>,
+    }
+
+    impl Server {
+        fn says(&mut self, second: u64, sample: EngineSample) {
+            self.window.push(self.last.as_ref(), Moment::from_secs(second), &sample);
+            self.last = Some(sample);
+        }
+
+        fn counts(&self) -> Option<Vec<u64>> {
+            let part = self
+                .window
+                .latency(self.last.as_ref()?, LatencyKind::TimeToFirstToken)?;
+            Some(part.counts.to_vec())
+        }
+    }
+
+    #[test]
+    fn the_window_holds_the_last_minute() {
+        let mut server = Server::default();
+        for second in 0..=300 {
+            server.says(second, sample(second * 2, 0));
+            let covered = server.window.covered().as_secs();
+            assert!(covered <= 60 && covered >= second.min(55), "{second}: {covered}");
+            if second > 0 {
+                assert_eq!(server.counts().unwrap(), [covered * 2, 0, 0], "{second}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_happened_at_one_moment_is_gone_within_a_minute() {
+        for at in 100..110 {
+            let mut server = Server::default();
+            let mut seen = Vec::new();
+            for second in 0..300 {
+                server.says(second, sample(second, if second < at { 0 } else { 5 }));
+                if server.counts().is_some_and(|counts| counts.get(1) > Some(&0)) {
+                    seen.push(second);
+                }
+            }
+            let (first, last) = (seen[0], seen[seen.len() - 1]);
+            assert_eq!(first, at);
+            assert!(last - first < 60 && last - first >= 50, "{first} to {last}");
+        }
+    }
+
+    #[test]
+    fn a_restart_begins_the_window_anew_and_nothing_is_negative() {
+        for (name, after) in [
+            ("all counters are 0", sample(0, 0)),
+            ("all are lower", sample(10, 5)),
+            ("one bucket alone is lower", sample(500, 19)),
+            ("a counter alone is lower", {
+                let mut sample = sample(500, 20);
+                sample.generated_tokens_total = Some(1.0);
+                sample
+            }),
+            ("the sum alone is lower", {
+                let mut sample = sample(500, 20);
+                if let Some(histogram) = &mut sample.latency.time_to_first_token {
+                    histogram.sum_seconds = 1.0;
+                }
+                sample
+            }),
+        ] {
+            let mut server = Server::default();
+            for second in 0..30 {
+                server.says(second, sample(second * 10, 20));
+            }
+            server.says(30, after.clone());
+            assert_eq!(
+                (server.counts().unwrap(), server.window.covered()),
+                (vec![], Duration::ZERO),
+                "{name}"
+            );
+            server.says(31, after);
+            assert_eq!(server.counts().unwrap(), [0, 0, 0], "{name}");
+        }
+    }
+
+    #[test]
+    fn other_buckets_or_counters_begin_the_window_anew() {
+        let other_bound = || {
+            let mut sample = sample(100, 20);
+            if let Some(histogram) = &mut sample.latency.time_to_first_token {
+                histogram.buckets[0].0 = Some(0.2);
+            }
+            sample
+        };
+        let without = || EngineSample {
+            latency: Latency::default(),
+            ..sample(100, 20)
+        };
+        for next in [other_bound(), without()] {
+            let mut server = Server::default();
+            for second in 0..30 {
+                server.says(second, sample(second, 20));
+            }
+            server.says(30, next);
+            assert!(server.counts().unwrap_or_default().is_empty());
+            assert_eq!(server.window.covered(), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_hole_begins_the_window_anew_and_slow_sampling_does_not() {
+        let mut server = Server::default();
+        for minute in 0..10 {
+            server.says(minute * 60, sample(minute * 6, 0));
+        }
+        assert_eq!(
+            (server.counts().unwrap(), server.window.covered()),
+            (vec![6, 0, 0], WINDOW)
+        );
+        server.says(9 * 60 + 120, sample(1000, 0));
+        assert_eq!(
+            (server.counts().unwrap(), server.window.covered()),
+            (vec![], Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn the_newest_slots_are_a_part() {
+        let mut server = Server::default();
+        for second in 0..=100 {
+            server.says(second, sample(second, 0));
+        }
+        let last = server.last.as_ref().unwrap();
+        let (count, sum) = server.window.newest(last, LatencyKind::TimeToFirstToken, 3).unwrap();
+        assert!(
+            (15..20).contains(&count) && (sum / count as f64 - 0.05).abs() < 1e-6,
+            "{count} {sum}"
+        );
+        assert_eq!(server.window.newest(last, LatencyKind::QueueTime, 3), None);
+    }
+
+    #[test]
+    fn nonsense_is_left_out() {
+        let mut broken = sample(10, 5);
+        broken.generated_tokens_total = Some(f64::NAN);
+        if let Some(histogram) = &mut broken.latency.time_to_first_token {
+            histogram.buckets[0].1 = 1e9;
+        }
+        let mut server = Server::default();
+        server.says(0, broken.clone());
+        server.says(1, broken.clone());
+        assert_eq!(server.counts(), None);
+        assert_eq!(server.window.counter(&broken, Counter::GeneratedTokens), None);
+    }
+
+    /// A bound, and figures for whoever wonders: `cargo test -p infmon-evaluation bytes -- --nocapture`.
+    #[test]
+    fn a_server_costs_few_bytes() {
+        let spread = |bounds: usize, second: u64, each: u64| Histogram {
+            count: (second * each) as f64,
+            sum_seconds: (second * each) as f64 * 0.2,
+            buckets: (0..=bounds)
+                .map(|bucket| {
+                    let bound = (bucket < bounds).then_some((bucket + 1) as f64);
+                    // Every bucket grows: the worst case.
+                    (bound, (second * each * (bucket as u64 + 1)) as f64)
+                })
+                .collect(),
+        };
+        for (name, each, limit) in [("idle", 0, 2_600), ("busy", 40, 4_600), ("very busy", 4_000, 6_000)] {
+            let mut server = Server::default();
+            for second in 0..200 {
+                let token = Some((second * each * 100) as f64);
+                server.says(
+                    second,
+                    EngineSample {
+                        prompt_tokens_total: token,
+                        generated_tokens_total: token,
+                        preemptions_total: Some(0.0),
+                        latency: Latency {
+                            time_to_first_token: Some(spread(22, second, each)),
+                            inter_token: Some(spread(19, second, each * 10)),
+                            end_to_end: Some(spread(21, second, each)),
+                            queue_time: Some(spread(21, second, each)),
+                            ..Latency::default()
+                        },
+                        ..EngineSample::default()
+                    },
+                );
+            }
+            let bytes = server.window.bytes();
+            println!("a server with the histograms of vLLM, {name}: {bytes} bytes");
+            assert!(bytes < limit, "{name}: {bytes}");
+        }
+    }
+}
