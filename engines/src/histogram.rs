@@ -32,7 +32,12 @@ impl HistogramFold {
         // `(bound, group, value)`
         let mut found: Vec<(f64, u64, u32)> = Vec::new();
         // Tensor- and pipeline-parallel ranks observe the same requests: the first rank speaks for all.
-        let first_ranks = || terms.iter().filter(|term| term.copy == least_copy(terms, term.group));
+        let ranked = terms.iter().any(|term| term.copy > 0);
+        let first_ranks = || {
+            terms
+                .iter()
+                .filter(|term| !ranked || term.copy == least_copy(terms, term.group))
+        };
         for term in first_ranks() {
             match term.part {
                 Part::Sum | Part::MeanSum => sums.push(term.value),

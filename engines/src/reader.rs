@@ -3,7 +3,7 @@
 use crate::detect::{Product, detect};
 use crate::documents;
 use crate::error::ReadError;
-use crate::exposition::{Exposition, Item};
+use crate::exposition::{Exposition, Item, MAX_SERIES};
 use crate::inspection::FieldValues;
 use crate::json;
 use crate::layout::{Layout, Mark};
@@ -102,7 +102,8 @@ impl BodyReader {
         let detection = detect(body);
         let found = detection.product.and_then(Product::engine);
         let mut mapper = Mapper::new(self.forced, found);
-        let mut marks = Vec::new();
+        // A line of a server's body has about 120 bytes.
+        let mut marks = Vec::with_capacity((body.len() / 120).min(MAX_SERIES));
         let mut values = Vec::new();
         let mut families = false;
         let mut exposition = Exposition::new(body);

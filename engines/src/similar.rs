@@ -16,7 +16,10 @@ pub(crate) struct Unread {
 impl Unread {
     /// Takes a name of a sample line into account.
     pub(crate) fn note(&mut self, name: &[u8]) {
-        if self.names.last().is_some_and(|last| last.as_bytes() == name)
+        // Most names of a body; of no other kind than `is_other_kind` says, and told by their end.
+        let other_kind: [&[u8]; 4] = [b"_bucket", b"_created", b"_total", b"_sum"];
+        if other_kind.iter().any(|end| name.ends_with(end))
+            || self.names.last().is_some_and(|last| last.as_bytes() == name)
             || self.names.len() == NAME_LIMIT
             || name.len() > NAME_BYTES
         {

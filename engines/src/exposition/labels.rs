@@ -176,6 +176,17 @@ pub(super) fn next_entry<'a>(text: &'a [u8], at: &mut usize) -> Result<Option<En
     }))
 }
 
+/// The same as [`quoted`] for a short plain text, as the bound of a bucket is; where it ends.
+#[inline]
+pub(super) fn plain_quoted(text: &[u8]) -> Option<usize> {
+    const SHORT: usize = 24;
+    let end = text
+        .iter()
+        .take(SHORT)
+        .position(|&b| b == b'"' || b == b'\\' || !b.is_ascii())?;
+    (text.get(end) == Some(&b'"')).then_some(end)
+}
+
 /// The text up to the closing quote, and `at` after the quote. A line feed in it is no end: Prometheus takes one as it is, too.
 #[inline]
 pub(super) fn quoted<'a>(text: &'a [u8], at: &mut usize) -> Result<&'a str, &'static str> {
@@ -216,10 +227,20 @@ pub(super) fn name_length(text: &[u8], metric: bool) -> usize {
     if text.first().is_some_and(u8::is_ascii_digit) {
         return 0;
     }
-    let text = text.get(..MAX_NAME_BYTES + 1).unwrap_or(text);
-    text.iter()
-        .position(|&b| !(NAME_BYTES[usize::from(b)] || (metric && b == b':')))
-        .unwrap_or(text.len())
+    name_length_from(text, 0, metric)
+}
+
+/// The same for a text whose first `known` bytes are a name.
+#[inline]
+pub(super) fn name_length_from(text: &[u8], known: usize, metric: bool) -> usize {
+    let most = text.len().min(MAX_NAME_BYTES + 1);
+    let Some(rest) = text.get(known..most) else {
+        return known;
+    };
+    let found = rest
+        .iter()
+        .position(|&b| !(NAME_BYTES[usize::from(b)] || (metric && b == b':')));
+    known + found.unwrap_or(rest.len())
 }
 
 /// Which bytes a name may have.

@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use super::labels::{Entry, Labels, name_length, next_entry, quoted, skip_blanks};
+use super::labels::{Entry, Labels, name_length_from, next_entry, plain_quoted, quoted, skip_blanks};
 use super::number::value_at_start;
 use super::{MAX_LABELS, MAX_NAME_BYTES, Sample};
 
@@ -14,6 +14,8 @@ use super::{MAX_LABELS, MAX_NAME_BYTES, Sample};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Before<'a> {
     name: &'a [u8],
+    /// The last family that was declared with a name that needs no quotes.
+    pub(super) family: &'a [u8],
     /// The last list of labels without a bound, and the last with one: histograms end in lines without.
     lists: [Labels<'a>; 2],
     /// How many different lists there were so far.
@@ -67,9 +69,14 @@ fn metric_name<'a>(body: &'a [u8], at: &mut usize, before: &mut Before<'a>) -> R
     if rest.first() == Some(&b'{') {
         return Ok(b"");
     }
-    let known = before.name.len();
-    let same = known > 0 && rest.starts_with(before.name) && matches!(rest.get(known), Some(b'{' | b' '));
-    let length = if same { known } else { name_length(rest, true) };
+    let known = [before.name, before.family]
+        .into_iter()
+        .find(|name| rest.starts_with(name))
+        .map_or(0, <[u8]>::len);
+    if known == 0 && rest.first().is_some_and(u8::is_ascii_digit) {
+        return Err("expected a metric name");
+    }
+    let length = name_length_from(rest, known, true);
     if length == 0 {
         return Err("expected a metric name");
     }
@@ -98,18 +105,21 @@ fn known_list<'a>(body: &'a [u8], at: &mut usize, lists: &[Labels<'a>; 2]) -> Op
         if !rest.starts_with(before) {
             continue;
         }
-        let mut end = before.len();
-        // What is not well-formed is read anew, to say why.
-        quoted(rest, &mut end).ok()?;
-        // `bound` and `end` differ by the closing quote.
-        let new_bound = (bound.0, end - 1);
-        let tail = rest.get(end - 1..)?;
+        let end = match plain_quoted(rest.get(bound.0..)?) {
+            Some(length) => bound.0 + length,
+            None => {
+                let mut end = bound.0;
+                // What is not well-formed is read anew, to say why.
+                bound.0 + quoted(rest, &mut end).ok()?.len()
+            }
+        };
+        let tail = rest.get(end..)?;
         if tail.starts_with(after) && tail.get(after.len()) == Some(&b'}') {
-            let length = end - 1 + after.len();
+            let length = end + after.len();
             *at += length + 1;
             return Some(Labels {
                 text: rest.get(..length)?,
-                bound: Some(new_bound),
+                bound: Some((bound.0, end)),
                 list: list.list,
             });
         }

@@ -114,7 +114,8 @@ impl<'a> Exposition<'a> {
                     let comment = self.body.get(at + 1..).unwrap_or_default();
                     let length = memchr(b'\n', comment).unwrap_or(comment.len());
                     self.at = at + 1 + length + 1;
-                    if let Some(name) = declared_family(comment.get(..length).unwrap_or_default()) {
+                    if let Some((name, plain)) = declared_family(comment.get(..length).unwrap_or_default()) {
+                        self.before.family = if plain { name } else { b"" };
                         return Ok(Some(Item::Family(name)));
                     }
                 }
@@ -139,21 +140,26 @@ impl<'a> Exposition<'a> {
     }
 }
 
-/// The name in the text of a comment after its `#`, where it is a `TYPE` comment.
-fn declared_family(comment: &[u8]) -> Option<&[u8]> {
+/// The name in the text of a comment after its `#`, where it is a `TYPE` comment, and whether it needs no quotes.
+fn declared_family(comment: &[u8]) -> Option<(&[u8], bool)> {
+    let mut at = 0;
+    labels::skip_blanks(comment, &mut at);
     // Most comments are help, as long as a sample or longer.
-    if !comment.trim_ascii_start().starts_with(b"TYPE") {
+    let rest = comment.get(at..)?.strip_prefix(b"TYPE")?;
+    at = 0;
+    labels::skip_blanks(rest, &mut at);
+    if at == 0 {
         return None;
     }
-    let comment = comment.strip_suffix(b"\r").unwrap_or(comment);
-    let mut words = comment.split(|&b| is_blank(b)).filter(|word| !word.is_empty());
-    (words.next()? == b"TYPE").then_some(())?;
-    let name = words.next()?;
-    Some(
-        name.strip_prefix(b"\"")
-            .and_then(|name| name.strip_suffix(b"\""))
-            .unwrap_or(name),
-    )
+    let rest = rest.get(at..)?;
+    let length = labels::name_length(rest, true);
+    if length > 0 && rest.get(length).is_some_and(|&b| is_blank(b)) {
+        return Some((rest.get(..length)?, true));
+    }
+    let rest = rest.strip_suffix(b"\r").unwrap_or(rest);
+    let name = rest.split(|&b| is_blank(b)).next().filter(|name| !name.is_empty())?;
+    let quoted = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\""));
+    Some((quoted.unwrap_or(name), false))
 }
 
 const fn is_blank(byte: u8) -> bool {
