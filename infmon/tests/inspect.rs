@@ -105,6 +105,7 @@ fn the_text_names_the_series_of_each_field() {
     let (code, out, errors) = inspect(&["llamacpp-slots-b10519.json"], b"");
     assert_eq!((code, errors.as_str()), (0, ""));
     assert!(out.contains("start llama-server with --metrics"), "{out}");
+    assert!(out.contains("\nmaxConcurrency  4        this JSON body\n"), "{out}");
 
     let (code, out, errors) = inspect(&["vllm-dp2.txt"], b"");
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -112,9 +113,10 @@ fn the_text_names_the_series_of_each_field() {
         "vllm-dp2.txt: VLLM v1-0.12+, model meta-llama/Llama-3.1-8B-Instruct\n",
         "\nFIELD                        VALUE              SERIES\n",
         "\nwaiting                      8                  vllm:num_requests_waiting (2 series)\n",
+        "\nkvCacheCapacityTokens        853344             vllm:cache_config_info\n",
         "\nlatency.queueTime            80, mean 21.6 ms   vllm:request_queue_time_seconds (2 series)\n",
         "\nAbsent: maxConcurrency, ",
-        "vllm:iteration_tokens_total 34",
+        "vllm:iteration_tokens_total 32",
     ] {
         assert!(out.contains(line), "{line:?}:\n{out}");
     }
@@ -265,7 +267,8 @@ async fn a_server_is_asked_for_all_that_its_engine_needs() {
     let sample: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(sample["engine"], "LlamaCpp");
     assert!(sample["maxConcurrency"].is_u64(), "{out}");
-    assert_eq!(llama.requests(), 2, "/metrics and /slots");
+    assert!(sample["models"].is_array(), "{out}");
+    assert_eq!(llama.requests(), 3, "/metrics, /props and /slots");
 
     let vllm = server(Kind::Vllm, Mode::Normal).await;
     let (code, out, errors) = inspect_server(&vllm, "/metrics").await;
@@ -321,6 +324,11 @@ async fn bodies_at(paths: &[(&str, &str)]) -> String {
         let body = fs::read(bodies().join(body)).unwrap();
         routes = routes.route(path, get(move || async move { body }));
     }
+    serve(routes).await
+}
+
+/// Serves until the test ends.
+async fn serve(routes: Router) -> String {
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -363,15 +371,53 @@ async fn metrics_are_looked_for_where_engines_have_them() {
 }
 
 #[tokio::test]
+async fn the_models_of_a_router_are_added_up() {
+    use axum::extract::RawQuery;
+    let body = fs::read(bodies().join("llamacpp.txt")).unwrap();
+    let models = r#"{"data":[{"id":"a/b","status":{"value":"loaded"}},{"id":"c","status":{"value":"unloaded"}},
+        {"id":"d","status":{"value":"loaded"}}]}"#;
+    let metrics = |RawQuery(query): RawQuery| async move {
+        match query.as_deref() {
+            Some("model=a%2Fb&autoload=false" | "model=d&autoload=false") => (StatusCode::OK, body),
+            _ => (StatusCode::BAD_REQUEST, Vec::new()),
+        }
+    };
+    let routes = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/models", get(move || async move { models }));
+    let (code, out, errors) = inspect_url(serve(routes).await).await;
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let sample: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&sample["models"], &sample["waiting"]),
+        (&json!(["a/b", "d"]), &json!(4))
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_sleeps_is_not_woken() {
+    let body = fs::read(bodies().join("llamacpp-idle.txt")).unwrap();
+    let props = r#"{"total_slots":4,"is_sleeping":true,"model_alias":"tiny"}"#;
+    let routes = Router::new()
+        .route("/metrics", get(move || async move { body }))
+        .route("/props", get(move || async move { props }));
+    let (code, out, errors) = inspect_url(serve(routes).await).await;
+    assert_eq!(code, 0, "{errors}");
+    let sample: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&sample["sleeping"], &sample["maxConcurrency"]),
+        (&json!(true), &json!(4))
+    );
+    assert!(errors.contains("would wake it"), "{errors}");
+}
+
+#[tokio::test]
 async fn slots_that_are_turned_off_are_no_failure() {
     let body = fs::read(bodies().join("llamacpp.txt")).unwrap();
     let routes = Router::new()
         .route("/llama/metrics", get(move || async move { body }))
         .route("/llama/slots", get(|| async { StatusCode::NOT_IMPLEMENTED }));
-    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
-    let url = format!("http://{}/llama/metrics", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    let (code, out, errors) = inspect_url(url).await;
+    let (code, out, errors) = inspect_url(serve(routes).await + "/llama/metrics").await;
     assert_eq!(code, 0, "{errors}");
     assert!(out.contains("\"waiting\": 2"), "{out}");
     assert!(

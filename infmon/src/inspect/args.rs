@@ -24,13 +24,16 @@ Examples:
 pub struct Inspect {
     /// File with a metrics body, URL of a server, or `-` for standard input
     ///
-    /// A URL without a path is asked for /metrics, or where its engine has them; a llama-server for /slots as well, and SGLang for
-    /// /v1/loads. No credentials are sent.
+    /// A URL without a path is asked for /metrics, or where its engine has them; a llama-server for /props and /slots as well, and
+    /// SGLang for /v1/loads. No credentials are sent.
     #[arg(value_name = "FILE|URL|-", value_parser = source())]
     pub body: Source,
     /// What llama-server answers on /slots: file, URL, or `-`
     #[arg(long, value_name = "FILE|URL|-", value_parser = source())]
     pub slots: Option<Source>,
+    /// What llama-server answers on /props: file, URL, or `-`
+    #[arg(long, value_name = "FILE|URL|-", value_parser = source())]
+    pub props: Option<Source>,
     /// What SGLang answers on /v1/loads: file, URL, or `-`
     #[arg(long, value_name = "FILE|URL|-", value_parser = source())]
     pub loads: Option<Source>,

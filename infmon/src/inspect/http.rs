@@ -8,7 +8,7 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use infmon_engines::explain_http;
+use infmon_engines::{Engine, explain_http_of};
 use rustls::pki_types::ServerName;
 use std::error::Error as _;
 use std::io;
@@ -83,13 +83,13 @@ pub(super) async fn get(url: &Url, limit: usize) -> Result<Vec<u8>, String> {
     if answer.status.is_success() {
         Ok(answer.body)
     } else {
-        Err(refusal(url, &answer))
+        Err(refusal(url, &answer, None))
     }
 }
 
 /// What an answer that is no success means.
-pub(super) fn refusal(url: &Url, answer: &Answer) -> String {
-    let explanation = explain_http(answer.status.as_u16(), &answer.body, url.path.as_str());
+pub(super) fn refusal(url: &Url, answer: &Answer, engine: Option<Engine>) -> String {
+    let explanation = explain_http_of(engine, answer.status.as_u16(), &answer.body, url.path.as_str());
     format!("{url}: {}", explanation.message)
 }
 

@@ -10,6 +10,7 @@ mod families;
 mod fields;
 mod http;
 mod json;
+mod router;
 mod second;
 mod server;
 mod source;
@@ -23,6 +24,7 @@ pub use source::Source;
 pub use url::Url;
 
 use failure::Failure;
+use server::Metrics;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use text::View;
@@ -53,31 +55,19 @@ pub async fn inspect(args: Inspect) -> anyhow::Result<ExitCode> {
 }
 
 async fn view(args: &Inspect) -> Result<View, Failure> {
-    let sources = [Some(&args.body), args.slots.as_ref(), args.loads.as_ref()];
-    let is_stdin = |source: &Option<&Source>| *source == Some(&Source::Stdin);
-    if sources.iter().filter(|source| is_stdin(source)).count() > 1 {
+    let seconds = [&args.props, &args.slots, &args.loads];
+    let sources = seconds.into_iter().flatten().chain([&args.body]);
+    if sources.filter(|source| **source == Source::Stdin).count() > 1 {
         return Err(Failure::Usage("standard input is one body: save the others in files"));
     }
     let (source, body) = match &args.body {
-        Source::Server(url) => {
-            let (url, body) = server::metrics(url, args.engine).await.map_err(Failure::Unread)?;
-            (Source::Server(url), body)
-        }
+        Source::Server(url) => match server::metrics(url, args.engine).await.map_err(Failure::Unread)? {
+            Metrics::Body(url, body) => (Source::Server(url), body),
+            Metrics::Models(url, models) => return router::view(&url.to_string(), models),
+        },
         source => (source.clone(), source.read().await?),
     };
-    let name = source.to_string();
-    let inspection = body::look(&name, &body, args.engine)?;
-    let mut view = View {
-        name,
-        sample: inspection.reading.sample,
-        sources: inspection.fields,
-        missing: inspection.reading.missing,
-        next: Vec::new(),
-        ignored: inspection.ignored,
-    };
-    if !inspection.reading.hint.is_empty() {
-        view.next.push(inspection.reading.hint);
-    }
+    let mut view = body::look(&source.to_string(), &body, args.engine)?;
     second::add(&mut view, args, &source, &body).await?;
     Ok(view)
 }

@@ -1,5 +1,6 @@
-//! The second body that two engines need: `/slots` of llama-server, `/v1/loads` of SGLang.
+//! What two engines tell beside their metrics: `/props` and `/slots` of llama-server, `/v1/loads` of SGLang.
 
+use super::body::is_json;
 use super::failure::Failure;
 use super::fields::{Fields, NAMES};
 use super::http;
@@ -7,7 +8,7 @@ use super::note;
 use super::source::Source;
 use super::text::View;
 use super::{Inspect, Url};
-use infmon_engines::{Engine, EngineSample, FieldSource, merge_loads, merge_slots, read_loads, read_slots};
+use infmon_engines::{Engine, EngineSample, merge_loads, merge_props, merge_slots, read_loads, read_props, read_slots};
 
 /// `/slots` of a server with many slots and long prompts in older builds; as much as a node daemon reads.
 const LIMIT_BYTES: usize = 1 << 20;
@@ -15,28 +16,33 @@ const LIMIT_BYTES: usize = 1 << 20;
 /// What lies beside the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Second {
+    Props,
     Slots,
     Loads,
 }
 
 impl Second {
-    const fn of(engine: Option<Engine>) -> Option<Self> {
+    const ALL: [Self; 3] = [Self::Props, Self::Slots, Self::Loads];
+
+    /// In the order in which they are asked: `/slots` wakes a server that sleeps, and `/props` tells whether it does.
+    const fn of(engine: Option<Engine>) -> &'static [Self] {
         match engine {
-            Some(Engine::LlamaCpp) => Some(Self::Slots),
-            Some(Engine::Sglang) => Some(Self::Loads),
-            _ => None,
+            Some(Engine::LlamaCpp) => &[Self::Props, Self::Slots],
+            Some(Engine::Sglang) => &[Self::Loads],
+            _ => &[],
         }
     }
 
     const fn server(self) -> &'static str {
         match self {
-            Self::Slots => "llama-server",
+            Self::Props | Self::Slots => "llama-server",
             Self::Loads => "SGLang",
         }
     }
 
     const fn flag(self) -> &'static str {
         match self {
+            Self::Props => "--props",
             Self::Slots => "--slots",
             Self::Loads => "--loads",
         }
@@ -44,20 +50,24 @@ impl Second {
 
     const fn path(self) -> &'static str {
         match self {
+            Self::Props => "/props",
             Self::Slots => "/slots",
             Self::Loads => "/v1/loads",
         }
     }
 
-    const fn fields(self) -> [&'static str; 2] {
+    /// The fields that it is looked for; what else it tells is an extra.
+    const fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Slots => ["maxConcurrency", "kvCacheUsage"],
-            Self::Loads => ["maxConcurrency", "kvCacheCapacityTokens"],
+            Self::Props => &[],
+            Self::Slots => &["maxConcurrency", "kvCacheUsage"],
+            Self::Loads => &["maxConcurrency", "kvCacheCapacityTokens"],
         }
     }
 
     const fn given(self, args: &Inspect) -> Option<&Source> {
         match self {
+            Self::Props => args.props.as_ref(),
             Self::Slots => args.slots.as_ref(),
             Self::Loads => args.loads.as_ref(),
         }
@@ -66,6 +76,10 @@ impl Second {
     /// Adds the second body to the sample of the first.
     fn merge(self, sample: &mut EngineSample, body: &[u8]) -> Result<(), String> {
         match self {
+            Self::Props => {
+                let props = read_props(body).ok_or("this is not what llama-server answers on /props")?;
+                merge_props(sample, &props);
+            }
             Self::Slots => merge_slots(sample, &read_slots(body).map_err(|error| error.to_string())?),
             Self::Loads => {
                 let loads = read_loads(body).ok_or("this is not what SGLang answers on /v1/loads")?;
@@ -78,33 +92,29 @@ impl Second {
 
 /// Adds to `view`, which is that of `body`, what its engine tells only elsewhere: as the arguments say, or beside the metrics of a server.
 pub(super) async fn add(view: &mut View, args: &Inspect, source: &Source, body: &[u8]) -> Result<(), Failure> {
-    let second = Second::of(view.sample.engine);
-    for other in [Second::Slots, Second::Loads] {
-        if let Some(given) = other.given(args)
-            && second != Some(other)
-        {
+    let needed = Second::of(view.sample.engine);
+    for other in Second::ALL.into_iter().filter(|other| !needed.contains(other)) {
+        if let Some(given) = other.given(args) {
             let (flag, server) = (other.flag(), other.server());
             note(&format!(
                 "{given}: {flag} is left out, the metrics are not those of {server}"
             ));
         }
     }
-    let Some(second) = second else { return Ok(()) };
-    if let Some(given) = second.given(args) {
-        let more = given.read().await?;
-        return merge(view, second, &more).map_err(|words| Failure::Malformed(format!("{given}: {words}")));
-    }
-    // The body may be the second one itself, in place of metrics that are off.
-    if second.merge(&mut EngineSample::default(), body).is_ok() {
-        return Ok(());
-    }
-    match source {
-        Source::Server(url) => {
-            if let Err(words) = fetch(view, second, url).await {
-                view.next.push(words);
-            }
+    for &second in needed {
+        if let Some(given) = second.given(args) {
+            let more = given.read().await?;
+            merge(view, second, &more).map_err(|words| Failure::Malformed(format!("{given}: {words}")))?;
+            continue;
         }
-        Source::Stdin | Source::File(_) => hint(view, second),
+        // The body may be the second one itself, in place of metrics that are off.
+        if is_json(body) {
+            continue;
+        }
+        match source {
+            Source::Server(url) => ask(view, second, url).await,
+            Source::Stdin | Source::File(_) => hint(view, second),
+        }
     }
     Ok(())
 }
@@ -113,13 +123,24 @@ fn merge(view: &mut View, second: Second, body: &[u8]) -> Result<(), String> {
     let before = Fields::of(&view.sample);
     second.merge(&mut view.sample, body)?;
     let after = Fields::of(&view.sample);
-    let added = NAMES.into_iter().filter(|name| before.get(name) != after.get(name));
-    view.sources.extend(added.map(|field| FieldSource {
-        field,
-        names: vec![second.path().to_owned()],
-        series: 1,
-    }));
+    for field in NAMES.into_iter().filter(|name| before.get(name) != after.get(name)) {
+        view.fed(field, second.path());
+    }
     Ok(())
+}
+
+async fn ask(view: &mut View, second: Second, metrics: &Url) {
+    let sleeps = view.sample.sleeping == Some(true) && view.sample.running == Some(0.0);
+    if second == Second::Slots && sleeps {
+        view.next
+            .push("the server sleeps, and /slots would wake it: it is not asked".to_owned());
+        return;
+    }
+    match fetch(view, second, metrics).await {
+        // Older servers have no /props, which is an extra.
+        Err(words) if second != Second::Props => view.next.push(words),
+        _ => {}
+    }
 }
 
 async fn fetch(view: &mut View, second: Second, metrics: &Url) -> Result<(), String> {
@@ -133,7 +154,7 @@ async fn fetch(view: &mut View, second: Second, metrics: &Url) -> Result<(), Str
 
 fn hint(view: &mut View, second: Second) {
     let known = Fields::of(&view.sample);
-    let absent = second.fields().into_iter().filter(|name| known.get(name).is_none());
+    let absent = second.fields().iter().copied().filter(|name| known.get(name).is_none());
     let absent: Vec<&str> = absent.collect();
     if !absent.is_empty() {
         view.next.push(format!(

@@ -5,16 +5,24 @@ use super::http;
 use super::note;
 use super::source::BODY_LIMIT_BYTES;
 use super::url::Url;
-use infmon_engines::{BodyReader, Engine};
+use infmon_engines::{BodyReader, Engine, read_router_models, router_query};
 
 /// SGLang without `--enable-metrics` has nothing at `/metrics`, and this.
 const LOADS_PATH: &str = "/v1/loads";
 
-/// The metrics of a server, and where they were.
+/// What a server has.
+pub(super) enum Metrics {
+    /// One body, and where it was.
+    Body(Url, Vec<u8>),
+    /// The bodies of the models that a llama-server router has loaded, each with its model.
+    Models(Url, Vec<(String, Vec<u8>)>),
+}
+
+/// The metrics of a server.
 ///
 /// # Errors
 /// When it gives none, with what to do about it.
-pub(super) async fn metrics(url: &Url, engine: Option<Engine>) -> Result<(Url, Vec<u8>), String> {
+pub(super) async fn metrics(url: &Url, engine: Option<Engine>) -> Result<Metrics, String> {
     let url = match engine {
         Some(engine) if url.path_guessed => url.at(engine.metrics_path()),
         _ => url.clone(),
@@ -30,15 +38,37 @@ pub(super) async fn metrics(url: &Url, engine: Option<Engine>) -> Result<(Url, V
             {
                 let found = if success { "JSON" } else { "nothing" };
                 note(&format!("{url} has {found}: read {path}"));
-                return Ok((other, body));
+                return Ok(Metrics::Body(other, body));
             }
         }
     }
-    if success {
-        Ok((url, answer.body))
-    } else {
-        Err(http::refusal(&url, &answer))
+    if answer.status == 400
+        && matches!(engine, None | Some(Engine::LlamaCpp))
+        && let Some(models) = models(&url).await
+    {
+        return Ok(Metrics::Models(url, models));
     }
+    if success {
+        Ok(Metrics::Body(url, answer.body))
+    } else {
+        Err(http::refusal(&url, &answer, engine))
+    }
+}
+
+/// The metrics of the models of a router, which refuses to give metrics without a model; `None` where it is none.
+async fn models(metrics: &Url) -> Option<Vec<(String, Vec<u8>)>> {
+    if metrics.path.query().is_some() {
+        return None;
+    }
+    let list = http::get(&metrics.beside_metrics("/models")?, BODY_LIMIT_BYTES)
+        .await
+        .ok()?;
+    let mut bodies = Vec::new();
+    for model in read_router_models(&list)? {
+        let body = http::get(&metrics.with_query(&router_query(&model))?, BODY_LIMIT_BYTES).await;
+        bodies.push((model, body.ok()?));
+    }
+    Some(bodies)
 }
 
 /// Where engines have their metrics that have them elsewhere than most.

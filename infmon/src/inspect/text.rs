@@ -3,7 +3,7 @@
 use super::families::plural;
 use super::fields::{Fields, NAMES};
 use crate::table;
-use infmon_engines::{EngineSample, FieldSource, IgnoredFamily};
+use infmon_engines::{EngineSample, FieldSource, IgnoredFamily, Inspection, Reading};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -30,6 +30,37 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// Takes the view of one body.
+    pub(crate) fn new(name: String, inspection: Inspection) -> Self {
+        let Reading { sample, missing, hint } = inspection.reading;
+        Self {
+            name,
+            sample,
+            sources: inspection.fields,
+            missing,
+            next: Some(hint).filter(|hint| !hint.is_empty()).into_iter().collect(),
+            ignored: inspection.ignored,
+        }
+    }
+
+    /// Says that `source` alone feeds `field`.
+    pub(crate) fn fed(&mut self, field: &'static str, source: &str) {
+        self.sources.retain(|other| other.field != field);
+        self.sources.push(FieldSource {
+            field,
+            names: vec![source.to_owned()],
+            series: 1,
+        });
+    }
+
+    /// Fields that are told, and of which no series is known to feed them.
+    pub(crate) fn fields_without_source(&self) -> Vec<&'static str> {
+        let fields = Fields::of(&self.sample);
+        let has_source = |name: &str| self.sources.iter().any(|source| source.field == name);
+        let told = NAMES.into_iter().filter(|name| fields.get(name).is_some());
+        told.filter(|name| !has_source(name)).collect()
+    }
+
     pub(crate) fn text(&self) -> String {
         let mut text = self.heading();
         text.push('\n');
@@ -116,8 +147,9 @@ impl View {
     }
 
     fn ignored(&self, text: &mut String) {
-        // Python's client adds to each counter the time when it began to count, as `_created` without the `_total`.
-        let (times, families): (Vec<_>, Vec<_>) = self.ignored.iter().partition(|family| self.is_of_a_counter(family));
+        // Python's client adds to each counter and histogram the time when it began to count.
+        let is_time = |family: &&IgnoredFamily| family.name.ends_with("_created");
+        let (times, families): (Vec<_>, Vec<_>) = self.ignored.iter().partition(is_time);
         if self.ignored.is_empty() {
             text.push_str("Ignored: nothing\n");
             return;
@@ -140,12 +172,6 @@ impl View {
         if !names.is_empty() {
             wrapped(text, "  ", &names);
         }
-    }
-
-    fn is_of_a_counter(&self, family: &IgnoredFamily) -> bool {
-        let counter = format!("{}_total", family.name);
-        self.ignored.iter().any(|other| other.name == counter)
-            || self.sources.iter().any(|source| source.names.contains(&counter))
     }
 }
 
@@ -281,7 +307,7 @@ mod tests {
             series: 2,
         };
         let view = View {
-            ignored: vec![family("a"), family("a_total"), family("b")],
+            ignored: vec![family("a_created"), family("a_total"), family("b")],
             ..View::default()
         };
         let text = view.text();

@@ -72,6 +72,12 @@ impl Url {
         }
     }
 
+    /// The same path with a query.
+    pub(crate) fn with_query(&self, query: &str) -> Option<Self> {
+        let path = format!("{}?{query}", self.path.path()).parse().ok()?;
+        Some(Self { path, ..self.clone() })
+    }
+
     /// A path (`/slots`) beside the metrics: a prefix (`--api-prefix`) and the model of a router stay. `None` where the metrics have
     /// another name.
     pub(crate) fn beside_metrics(&self, path: &str) -> Option<Self> {
