@@ -1,9 +1,10 @@
 //! The metrics that an HPA can read of a monitor: a small constant list. A value that is not known is an error with words, never a
 //! number (promise 3 of the design).
 
-use crate::words::{count, listed, some_have};
-use crate::{Moment, Observations, Resolution, Totals};
-use infmon_crds::v1alpha1::InferenceMonitorSpec;
+use crate::traffic::{self, Counter, RATE_AFTER, Service};
+use crate::words::{count, listed, seconds, some_have};
+use crate::{Estimate, LatencyKind, Moment, Observations, Resolution, Totals};
+use infmon_crds::v1alpha1::{InferenceMonitorSpec, Quantile};
 use std::time::Duration;
 
 /// A metric on an `InferenceMonitor`.
@@ -17,17 +18,23 @@ pub enum Metric {
     InFlightRequests,
     /// KV cache use of the fullest endpoint, 0-1.
     KvCacheUsage,
+    /// Time in which 19 of 20 requests of the last minute had their first token.
+    TimeToFirstTokenP95,
+    /// Tokens generated per second over the last minute, over all endpoints.
+    TokensPerSecond,
     /// GPUs that lose clocks.
     ThrottledGpus,
 }
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueDepth,
         Self::RunningRequests,
         Self::InFlightRequests,
         Self::KvCacheUsage,
+        Self::TimeToFirstTokenP95,
+        Self::TokensPerSecond,
         Self::ThrottledGpus,
     ];
 
@@ -39,6 +46,8 @@ impl Metric {
             Self::RunningRequests => "running-requests",
             Self::InFlightRequests => "in-flight-requests",
             Self::KvCacheUsage => "kv-cache-usage",
+            Self::TimeToFirstTokenP95 => "time-to-first-token-p95-seconds",
+            Self::TokensPerSecond => "tokens-per-second",
             Self::ThrottledGpus => "throttled-gpus",
         }
     }
@@ -51,6 +60,10 @@ impl Metric {
             Self::RunningRequests => "requests that run, summed over all endpoints",
             Self::InFlightRequests => "requests that wait or run, summed over all endpoints",
             Self::KvCacheUsage => "KV cache in use on the fullest endpoint, 0 to 1",
+            Self::TimeToFirstTokenP95 => {
+                "time to first token of the requests of the last minute, 95th percentile, seconds"
+            }
+            Self::TokensPerSecond => "tokens generated per second over the last minute, summed over all endpoints",
             Self::ThrottledGpus => "GPUs of this monitor that lose clocks above the threshold",
         }
     }
@@ -69,6 +82,8 @@ pub struct Reading {
     pub value: f64,
     /// Age of the oldest sample that it is made of.
     pub age: Duration,
+    /// The time that it was measured over; `None` for a value of one moment.
+    pub window: Option<Duration>,
 }
 
 /// The metrics made of server samples. [`Metric::ThrottledGpus`] comes from the last verdict instead and is answered by `throttled`.
@@ -122,6 +137,16 @@ pub fn read(
         };
     }
     let value = match metric {
+        Metric::TimeToFirstTokenP95 | Metric::TokensPerSecond => {
+            return match of_the_last_minute(metric, &totals) {
+                Ok((value, window)) => Ok(Reading {
+                    value,
+                    age: totals.age,
+                    window: Some(window),
+                }),
+                Err(why) => unknown(&why),
+            };
+        }
         Metric::QueueDepth => totals.waiting,
         Metric::RunningRequests => totals.running,
         Metric::InFlightRequests => totals
@@ -133,9 +158,54 @@ pub fn read(
         Metric::ThrottledGpus => None,
     };
     match value.filter(|value| value.is_finite()) {
-        Some(value) => Ok(Reading { value, age: totals.age }),
+        Some(value) => Ok(Reading {
+            value,
+            age: totals.age,
+            window: None,
+        }),
         None => unknown("not every server publishes it as a usable number (see the condition MetricsRecognized)"),
     }
 }
 
 const LEFT: &str = "Replicas are left as they are.";
+
+/// A value over the last minute and the time that it is of; or why there is none.
+fn of_the_last_minute(metric: Metric, totals: &Totals<'_>) -> Result<(f64, Duration), String> {
+    // What is followed for a shorter time has not been asked for long enough to say that nothing came.
+    if let Some((name, target)) = traffic::counted(totals).find(|(_, target)| target.covered() < RATE_AFTER) {
+        let (followed, needed) = (seconds(target.covered()), RATE_AFTER.as_secs());
+        return Err(format!(
+            "{name} has been counted for {followed} only, and {needed} s are needed"
+        ));
+    }
+    let window = traffic::counted(totals).map(|(_, target)| target.covered()).max();
+    let window = window.unwrap_or_default();
+    if metric == Metric::TokensPerSecond {
+        return traffic::rate(totals, Counter::GeneratedTokens)
+            .map(|value| (value, window))
+            .ok_or_else(|| "not every server counts the tokens that it generates".to_owned());
+    }
+    let service = Service::of(totals, LatencyKind::TimeToFirstToken);
+    if !service.silent.is_empty() {
+        let (silent, all) = (service.silent.len(), service.silent.len() + service.parts.len());
+        let names = listed(service.silent.iter().copied(), 2);
+        return Err(format!("{} no histogram of it ({names})", some_have(silent, all)));
+    }
+    let all = service.distribution();
+    match (
+        all.quantile(traffic::share(Quantile::P95)),
+        totals.waiting.zip(totals.running),
+    ) {
+        (Some(Estimate::About(value)), _) => Ok((value, window)),
+        (Some(Estimate::MoreThan(bound)), _) => Err(format!(
+            "it is more than {bound} s, where the histogram of the servers ends"
+        )),
+        (None, _) if all.count() > 0 => Err("the histograms of the servers have no bucket bound in common".to_owned()),
+        // Nothing was asked, and nothing is: nobody waited for a first token.
+        (None, Some((0.0, 0.0))) => Ok((0.0, window)),
+        (None, _) => Err(format!(
+            "requests run or wait, and in {} none had its first token",
+            seconds(window)
+        )),
+    }
+}

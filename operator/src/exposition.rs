@@ -1,6 +1,8 @@
 //! The operator's own `/metrics` for Prometheus: read from the world at scrape time, so that what is gone vanishes and what is stale
 //! is left out instead of frozen.
 
+mod traffic;
+
 use crate::leadership::Claim;
 use crate::world::{SharedWorld, World};
 use infmon_evaluation::{Moment, Outcome};
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use traffic::TrafficFamilies;
 
 /// GPU samples older than this are left out.
 const GPU_STALE_AFTER: Duration = Duration::from_secs(10);
@@ -108,6 +111,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         "GPUs that lose clocks above the threshold",
         None,
     );
+    let mut traffic = TrafficFamilies::new();
     let mut conditions = gauge(
         "infmon_monitor_condition",
         "1 for the status that a condition has: True, False or Unknown",
@@ -123,6 +127,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         fresh.add(&labels, Some(verdict.fresh as f64));
         gpus.add(&labels, verdict.gpu_age.map(|_| verdict.gpus.len() as f64));
         throttled.add(&labels, verdict.throttled_gpus_of_all().map(|gpus| gpus as f64));
+        traffic.add(&labels, &verdict.traffic);
         for finding in &verdict.findings {
             for outcome in [Outcome::True, Outcome::False, Outcome::Unknown] {
                 let mut labels = labels.clone();
@@ -135,6 +140,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         }
     }
     let mut all = vec![waiting, running, kv, endpoints, fresh, gpus, throttled, conditions];
+    all.extend(traffic.into_families());
     all.extend(node_families(world, now));
     all
 }

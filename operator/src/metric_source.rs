@@ -31,7 +31,7 @@ fn reading(reading: Reading) -> MetricReading {
     MetricReading {
         value: reading.value,
         age: reading.age,
-        window: None,
+        window: reading.window,
     }
 }
 

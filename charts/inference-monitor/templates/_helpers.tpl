@@ -51,7 +51,7 @@
 
 {{/* Names of the metrics that the operator serves, as a JSON list. */}}
 {{- define "inference-monitor.metricNames" -}}
-["queue-depth","running-requests","in-flight-requests","kv-cache-usage","throttled-gpus"]
+["queue-depth","running-requests","in-flight-requests","kv-cache-usage","time-to-first-token-p95-seconds","tokens-per-second","throttled-gpus"]
 {{- end }}
 
 {{/* The metrics as RBAC resources of custom.metrics.k8s.io. RBAC has no wildcard for "every subresource of this resource", so they are

@@ -49,13 +49,13 @@ fn observes(server: Server, place: Place, bounds: &[f64], seconds: f64, count: u
 }
 
 /// A server that publishes vLLM's histograms and has served nothing.
-fn vllm(name: &str) -> Server {
+pub(crate) fn vllm(name: &str) -> Server {
     let server = observes(server(name), first_token, FIRST_TOKEN_BOUNDS, 0.0, 0);
     observes(server, queue_time, REQUEST_BOUNDS, 0.0, 0)
 }
 
 /// So many seconds in which each server has `each` first tokens a second, after so long.
-fn answer(scene: &mut Scene, seconds: u64, after: f64, each: u64) -> Verdict {
+pub(crate) fn answer(scene: &mut Scene, seconds: u64, after: f64, each: u64) -> Verdict {
     for _ in 0..seconds {
         scene.server_mut(|server| observes(server, first_token, FIRST_TOKEN_BOUNDS, after, each));
         scene.look();

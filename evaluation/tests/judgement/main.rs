@@ -6,6 +6,7 @@ mod gpus;
 mod latency;
 mod memory_risk;
 mod metric;
+mod minute;
 mod ownership;
 mod partial;
 mod plan;

@@ -231,7 +231,12 @@ fn throttled_gpus_stand_for_all_gpus_or_for_none() {
 fn names_are_lower_case_and_unique() {
     for metric in Metric::ALL {
         assert_eq!(Metric::from_name(metric.name()), Some(metric));
-        assert!(metric.name().chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+        assert!(
+            metric
+                .name()
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        );
         assert!(!metric.description().is_empty());
     }
     assert_eq!(Metric::from_name("Queue-Depth"), None);

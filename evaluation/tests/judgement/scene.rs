@@ -405,6 +405,7 @@ impl Scene {
         let throttled = verdict.throttled_gpus_of_all().map(|gpus| Reading {
             value: gpus as f64,
             age,
+            window: None,
         });
         let now = Moment::from_secs(self.now);
         metric::read(metric, &self.spec, &self.resolution, &self.observations, throttled, now)

@@ -397,6 +397,7 @@ impl World {
             (age <= stale_after).then_some(Reading {
                 value: gpus as f64,
                 age,
+                window: None,
             })
         });
         let reading = metric::read(
