@@ -3,7 +3,7 @@
 use crate::collector::Collector;
 use crate::exposition::{Labels, Sample};
 use crate::field::{Field, Part};
-use crate::plan::{Findings, Plan, Required};
+use crate::plan::{Constant, Findings, Plan, Required};
 use crate::sample::Engine;
 use crate::similar::Unread;
 
@@ -155,7 +155,7 @@ pub(crate) struct Mapper {
     dialect: &'static Dialect,
     pub(crate) collected: Collector,
     traits: Traits,
-    constants: Vec<(Field, f64)>,
+    constants: Vec<Constant>,
     unread: Unread,
     /// Fields and ages with a series that others are added to.
     bases: Vec<(Field, u8)>,
@@ -194,7 +194,7 @@ impl Mapper {
         self.traits.any = true;
         self.traits.sample = true;
         self.mark(key);
-        self.label_numbers(key, sample.labels);
+        self.label_numbers(key, sample);
         let mut mapped = false;
         let mut known = false;
         for series in self.dialect.series {
@@ -236,14 +236,21 @@ impl Mapper {
         }
     }
 
-    fn label_numbers(&mut self, key: &[u8], labels: Labels<'_>) {
+    fn label_numbers(&mut self, key: &[u8], sample: &Sample<'_>) {
         for number in self.dialect.label_numbers {
-            if number.key.as_bytes() != key || self.constants.iter().any(|(field, _)| *field == number.field) {
+            if number.key.as_bytes() != key || self.constants.iter().any(|known| known.field == number.field) {
                 continue;
             }
-            let value = labels.get(number.label).and_then(|text| text.parse::<f64>().ok());
+            let value = sample
+                .labels
+                .get(number.label)
+                .and_then(|text| text.parse::<f64>().ok());
             if let Some(value) = value.filter(|value| value.is_finite() && *value > 0.0) {
-                self.constants.push((number.field, value));
+                self.constants.push(Constant {
+                    field: number.field,
+                    value,
+                    name: String::from_utf8_lossy(sample.name).into_owned(),
+                });
             }
         }
     }

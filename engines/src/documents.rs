@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::ReadError;
+use crate::inspection::FieldSource;
 use crate::reader::Reading;
 use crate::sample::{Engine, EngineSample};
 use crate::scalar::ratio;
@@ -95,6 +96,7 @@ fn iterations(body: &[u8], forced: Option<Engine>) -> Option<Reading> {
 }
 
 const ITERATIONS: &str = "iteration-json";
+const SLOTS: &str = "slots";
 
 /// What the iteration list gives, with what is missing.
 fn reading(sample: EngineSample, hint: &str) -> Reading {
@@ -124,7 +126,7 @@ fn slots(body: &[u8], _: Option<Engine>) -> Option<Reading> {
     let slots = read_slots(body).ok()?;
     let mut sample = EngineSample {
         engine: Some(Engine::LlamaCpp),
-        generation: "slots".to_owned(),
+        generation: SLOTS.to_owned(),
         running: Some(slots.busy as f64),
         ..EngineSample::default()
     };
@@ -135,6 +137,48 @@ fn slots(body: &[u8], _: Option<Engine>) -> Option<Reading> {
         hint: "/slots does not tell how many requests wait: start llama-server with --metrics and scrape /metrics"
             .to_owned(),
     })
+}
+
+/// The fields of a document's sample, with the keys that fed them.
+pub(crate) fn sources(sample: &EngineSample) -> Vec<FieldSource> {
+    let keys: &[(&'static str, &[&str])] = match sample.generation.as_str() {
+        ITERATIONS => &[
+            ("waiting", &["numQueuedRequests"]),
+            ("running", &["numActiveRequests"]),
+            ("maxConcurrency", &["maxNumActiveRequests"]),
+            (
+                "kvCacheUsage",
+                &["kvCacheStats.usedNumBlocks", "kvCacheStats.maxNumBlocks"],
+            ),
+            (
+                "kvCacheCapacityTokens",
+                &["kvCacheStats.maxNumBlocks", "kvCacheStats.tokensPerBlock"],
+            ),
+            ("prefixCacheHitRatio", &["kvCacheStats.cacheHitRate"]),
+        ],
+        loads::GENERATION => &[
+            ("waiting", &["num_waiting_reqs"]),
+            ("running", &["num_running_reqs"]),
+            ("maxConcurrency", &["max_running_requests"]),
+            ("kvCacheUsage", &["token_usage"]),
+            ("kvCacheCapacityTokens", &["max_total_num_tokens"]),
+        ],
+        SLOTS => &[
+            ("running", &["is_processing"]),
+            ("maxConcurrency", &["id"]),
+            ("kvCacheUsage", &["n_prompt_tokens", "n_ctx"]),
+        ],
+        _ => &[],
+    };
+    let known = serde_json::to_value(sample).unwrap_or_default();
+    keys.iter()
+        .filter(|(field, _)| known.get(field).is_some())
+        .map(|(field, keys)| FieldSource {
+            field,
+            names: keys.iter().map(|&key| key.to_owned()).collect(),
+            series: 1,
+        })
+        .collect()
 }
 
 /// A number that can be one of requests, blocks or tokens.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::documents;
 use crate::error::ReadError;
 use crate::exposition::{Exposition, Item};
 use crate::reader::{BodyReader, Reading};
@@ -17,7 +18,7 @@ pub struct Inspection {
     pub generation: String,
     /// What a scrape makes of the same body: sample, missing series by their newest names, and the flag that gives them.
     pub reading: Reading,
-    /// The fields that are filled, in the order of the model, each with the series that fed it.
+    /// The fields that are filled, each with the series that fed it; those that labels fed come last.
     pub fields: Vec<FieldSource>,
     /// Families that fed nothing, by name.
     pub ignored: Vec<IgnoredFamily>,
@@ -28,7 +29,7 @@ pub struct Inspection {
 pub struct FieldSource {
     /// Name of the field as in the JSON form of a sample, for example `latency.timeToFirstToken`.
     pub field: &'static str,
-    /// Names of the series, without labels, each once.
+    /// Names of the series, without labels, each once; of a JSON body its keys.
     pub names: Vec<String>,
     /// Sample lines that were folded into the field.
     pub series: usize,
@@ -78,6 +79,17 @@ pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadEr
             series: source.values.len(),
             names: names.into_iter().map(str::to_owned).collect(),
         });
+    }
+    for (field, name) in reader.label_fields() {
+        used.insert(name.to_owned());
+        fields.push(FieldSource {
+            field,
+            names: vec![name.to_owned()],
+            series: all.iter().filter(|other| *other == name).count(),
+        });
+    }
+    if fields.is_empty() {
+        fields = documents::sources(&reading.sample);
     }
     let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();
     for name in &all {

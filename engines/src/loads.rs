@@ -7,6 +7,8 @@ use crate::reader::Reading;
 use crate::sample::{Engine, EngineSample};
 use crate::scalar::ratio;
 
+/// What stands for the generation where there are no metrics beside.
+pub(crate) const GENERATION: &str = "v1-loads";
 /// Ranks that one answer may list.
 const RANK_LIMIT: usize = 4096;
 
@@ -84,7 +86,7 @@ pub(crate) fn read(body: &[u8], _: Option<Engine>) -> Option<Reading> {
     Some(Reading {
         sample: EngineSample {
             engine: Some(Engine::Sglang),
-            generation: "v1-loads".to_owned(),
+            generation: GENERATION.to_owned(),
             waiting: loads.waiting,
             running: loads.running,
             max_concurrency: loads.max_concurrency,

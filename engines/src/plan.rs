@@ -41,13 +41,22 @@ pub(crate) struct Required {
     pub(crate) name: &'static str,
 }
 
+/// A number that stands in a label, and so in the layout.
+#[derive(Clone, Debug)]
+pub(crate) struct Constant {
+    pub(crate) field: Field,
+    pub(crate) value: f64,
+    /// The series whose label it is.
+    pub(crate) name: String,
+}
+
 /// All that a layout says, so that values alone make a reading.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     engine: Engine,
     generation: String,
     models: Vec<String>,
-    constants: Vec<(Field, f64)>,
+    constants: Vec<Constant>,
     scalars: Vec<ScalarFold>,
     histograms: Vec<(Field, HistogramFold)>,
     adapters: Vec<AdapterSet>,
@@ -62,7 +71,7 @@ pub(crate) struct Findings {
     pub(crate) generation: String,
     pub(crate) models: Vec<String>,
     /// Numbers that stand in labels.
-    pub(crate) constants: Vec<(Field, f64)>,
+    pub(crate) constants: Vec<Constant>,
     pub(crate) adapters: Vec<AdapterSet>,
     pub(crate) required: &'static [Required],
     /// What to do when a required series is missing.
@@ -157,6 +166,12 @@ impl Plan {
         scalars.chain(adapters).chain(histograms).collect()
     }
 
+    /// The fields that labels feed, and whose labels these are.
+    pub(crate) fn label_fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let constants = self.constants.iter();
+        constants.map(|constant| (constant.field.name(), constant.name.as_str()))
+    }
+
     /// Makes a reading of the values of a body that has this plan's layout.
     pub(crate) fn read(&self, values: &[f64]) -> Reading {
         let mut sample = EngineSample {
@@ -166,8 +181,8 @@ impl Plan {
             lora_adapters: newest_adapters(&self.adapters, values),
             ..EngineSample::default()
         };
-        for &(field, value) in &self.constants {
-            set_scalar(&mut sample, field, Some(value));
+        for constant in &self.constants {
+            set_scalar(&mut sample, constant.field, Some(constant.value));
         }
         for fold in &self.scalars {
             set_scalar(&mut sample, fold.field, fold.fold(values));

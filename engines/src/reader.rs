@@ -54,6 +54,11 @@ impl BodyReader {
             .map_or_else(Vec::new, |layout| layout.plan().field_values())
     }
 
+    /// The fields of the last body that labels fed, with the series whose labels these are.
+    pub(crate) fn label_fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.layout.iter().flat_map(|layout| layout.plan().label_fields())
+    }
+
     /// The numbers of the series of the last body that are mapped, in the order of their values.
     pub(crate) fn mapped_series(&self) -> impl Iterator<Item = usize> {
         self.layout.iter().flat_map(Layout::mapped_series)

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use crate::collector::{Collector, series_hash};
 use crate::exposition::Sample;
 use crate::field::{Field, Part};
-use crate::plan::{AdapterSet, Findings, Plan, Required};
+use crate::plan::{AdapterSet, Constant, Findings, Plan, Required};
 use crate::sample::Engine;
 use crate::similar::Unread;
 
@@ -42,6 +42,8 @@ pub(crate) struct Mapper {
     adapters: Vec<AdapterSet>,
     /// Tokens in the KV cache per engine; `None` where the body does not say. Keyed by label hash, for copies in several processes.
     capacity: BTreeMap<u64, Option<f64>>,
+    /// The series that says so.
+    capacity_name: String,
     seen: Seen,
     unread: Unread,
 }
@@ -174,6 +176,7 @@ impl Mapper {
         };
         // Since 0.26 vLLM says the tokens itself, which is exact for hybrid models too.
         let tokens = number("kv_cache_size_tokens").or_else(|| Some(number("num_gpu_blocks")? * number("block_size")?));
+        self.capacity_name = String::from_utf8_lossy(sample.name).into_owned();
         self.capacity.insert(series_hash(sample.labels), tokens);
     }
 
@@ -191,7 +194,14 @@ impl Mapper {
                 engine: Engine::Vllm,
                 generation: self.seen.generation().to_owned(),
                 models: self.collected.models,
-                constants: capacity.map(|tokens| (Field::KvCapacity, tokens)).into_iter().collect(),
+                constants: capacity
+                    .map(|value| Constant {
+                        field: Field::KvCapacity,
+                        value,
+                        name: self.capacity_name,
+                    })
+                    .into_iter()
+                    .collect(),
                 adapters: self.adapters,
                 required: REQUIRED,
                 hint: self.seen.hint().to_owned(),

@@ -50,3 +50,32 @@ fn a_body_says_which_series_fed_which_field_and_what_was_left() {
     );
     assert!(inspect(None, b"").is_err());
 }
+
+#[test]
+fn labels_and_json_feed_fields_too() {
+    let body = b"vllm:num_requests_waiting{engine=\"0\"} 2\nvllm:cache_config_info{engine=\"0\",kv_cache_size_tokens=\"64\"} 1\n";
+    let inspection = inspect(None, body).expect("vLLM");
+    let last = inspection.fields.last().expect("a field");
+    assert_eq!((last.field, last.series), ("kvCacheCapacityTokens", 1));
+    assert_eq!(last.names, ["vllm:cache_config_info"]);
+    assert_eq!(inspection.ignored, []);
+
+    for (body, waiting) in [
+        (
+            include_bytes!("bodies/trtllm-metrics.json").as_slice(),
+            "numQueuedRequests",
+        ),
+        (include_bytes!("bodies/sglang-v1-loads.json"), "num_waiting_reqs"),
+    ] {
+        let inspection = inspect(None, body).expect("JSON");
+        let found = inspection.fields.iter().find(|source| source.field == "waiting");
+        assert_eq!(found.expect("waiting").names, [waiting]);
+    }
+    let slots = inspect(None, include_bytes!("bodies/llamacpp-slots-pre-b4027.json")).expect("slots");
+    let fields: Vec<&str> = slots.fields.iter().map(|source| source.field).collect();
+    assert_eq!(
+        fields,
+        ["running", "maxConcurrency"],
+        "the cache of such a build is not known"
+    );
+}

@@ -232,11 +232,10 @@ fn a_full_plan_comes_back_as_it_was() {
     let plan = Plan {
         revision: 42,
         period: Duration::from_millis(250),
-        targets: vec![
-            target(Scheme::Http, None),
-            target(Scheme::Https, Some(Engine::Vllm)),
-            target(Scheme::Http, Some(Engine::LlamaCpp)),
-        ],
+        targets: [target(Scheme::Http, None), target(Scheme::Https, Some(Engine::Vllm))]
+            .into_iter()
+            .chain(Engine::ALL.map(|engine| target(Scheme::Http, Some(engine))))
+            .collect(),
     };
     assert_eq!(decode_plan(through_bytes(&encode_plan(&plan))), plan);
     assert_eq!(
