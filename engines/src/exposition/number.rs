@@ -32,29 +32,36 @@ const fn ends_value(byte: u8) -> bool {
 /// by an exact power of ten rounds once, as the format's value asks for. `None` for any other, which need not be wrong.
 #[inline]
 fn plain_number(text: &[u8]) -> Option<(f64, usize)> {
-    let mut digits = 0_u64;
-    let mut length = 0;
-    let mut point = None;
-    for &byte in text.iter().take(EXACT_DIGITS + 1) {
-        let digit = byte.wrapping_sub(b'0');
-        if digit < 10 {
-            digits = digits * 10 + u64::from(digit);
-        } else if byte == b'.' && point.is_none() && length > 0 {
-            point = Some(length);
-        } else {
-            break;
-        }
-        length += 1;
+    let text = text.get(..EXACT_DIGITS + 2).unwrap_or(text);
+    let (mut number, whole) = digits(text, 0);
+    let mut length = whole;
+    let mut fraction = 0;
+    if text.get(whole) == Some(&b'.') {
+        (number, fraction) = digits(text.get(whole + 1..)?, number);
+        length += 1 + fraction;
     }
-    let fraction = point.map_or(0, |point| length - point - 1);
-    let all = length - usize::from(point.is_some());
-    if all == 0 || all > EXACT_DIGITS {
+    if whole == 0 || whole + fraction > EXACT_DIGITS {
         return None;
     }
     // Exact: below 10^15, far below 2^53.
     #[allow(clippy::cast_precision_loss, reason = "at most 15 digits")]
-    let value = digits as f64;
+    let value = number as f64;
     Some((value / POWERS_OF_TEN.get(fraction)?, length))
+}
+
+/// The number that `number` becomes with the digits at the start of `text`, and how many these are.
+#[inline]
+fn digits(text: &[u8], mut number: u64) -> (u64, usize) {
+    let mut length = 0;
+    for &byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        number = number * 10 + u64::from(digit);
+        length += 1;
+    }
+    (number, length)
 }
 
 /// Digits whose number every `f64` holds.
