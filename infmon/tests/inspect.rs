@@ -105,7 +105,10 @@ fn the_text_names_the_series_of_each_field() {
     let (code, out, errors) = inspect(&["llamacpp-slots-b10519.json"], b"");
     assert_eq!((code, errors.as_str()), (0, ""));
     assert!(out.contains("start llama-server with --metrics"), "{out}");
-    assert!(out.contains("\nmaxConcurrency  4        this JSON body\n"), "{out}");
+    assert!(
+        out.contains("\nkvCacheUsage    0.00806  n_prompt_tokens + n_ctx\n"),
+        "{out}"
+    );
 
     let (code, out, errors) = inspect(&["vllm-dp2.txt"], b"");
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -113,7 +116,7 @@ fn the_text_names_the_series_of_each_field() {
         "vllm-dp2.txt: VLLM v1-0.12+, model meta-llama/Llama-3.1-8B-Instruct\n",
         "\nFIELD                        VALUE              SERIES\n",
         "\nwaiting                      8                  vllm:num_requests_waiting (2 series)\n",
-        "\nkvCacheCapacityTokens        853344             vllm:cache_config_info\n",
+        "\nkvCacheCapacityTokens        853344             vllm:cache_config_info (2 series)\n",
         "\nlatency.queueTime            80, mean 21.6 ms   vllm:request_queue_time_seconds (2 series)\n",
         "\nAbsent: maxConcurrency, ",
         "vllm:iteration_tokens_total 32",

@@ -94,8 +94,8 @@ fn faults_are_told_with_file_line_and_what_to_change() {
         ),
         (
             "LlamaCpp",
-            "Ollama",
-            "m.yaml:7: spec.engine is \"Ollama\": use one of Auto, VLLM, LlamaCpp",
+            "Turbine",
+            "m.yaml:7: spec.engine is \"Turbine\": use one of Auto, VLLM, LlamaCpp, SGLang, Triton, TensorRTLLM, TGI, LMDeploy, NIM, Ollama",
         ),
         (
             "name: server",
@@ -174,7 +174,7 @@ fn faults_are_told_with_file_line_and_what_to_change() {
 #[test]
 fn every_fault_is_told_at_once() {
     let text = GOOD
-        .replace("LlamaCpp", "Triton")
+        .replace("LlamaCpp", "Turbine")
         .replace("perEndpoint: 3", "perEndpoint: -1");
     assert_eq!(parse("m.yaml", &text, &policy()).unwrap_err().lines.len(), 2);
 }
