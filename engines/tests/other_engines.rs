@@ -311,3 +311,34 @@ fn renamed_series_are_told_with_the_names_that_were_seen() {
     );
     renamed(body!("tgi-3.3.7.txt"), "tgi_queue_size", "tgi_requests_waiting");
 }
+
+#[test]
+fn what_an_engine_calls_success_is_taken_apart() {
+    let outcomes = |body: &str| {
+        let sample = read(body).sample;
+        (sample.requests_succeeded_total, sample.requests_failed_total)
+    };
+    let lmdeploy = "lmdeploy:request_success_total{finished_reason=\"ResponseType.SUCCESS\"} 1\n\
+                    lmdeploy:request_success_total{finished_reason=\"ResponseType.FINISH\"} 2\n\
+                    lmdeploy:request_success_total{finished_reason=\"ResponseType.CANCEL\"} 4\n\
+                    lmdeploy:request_success_total{finished_reason=\"ResponseType.OUT_OF_MEMORY\"} 8\n";
+    assert_eq!(outcomes(lmdeploy), (Some(3.0), Some(12.0)));
+    let gauges = "lmdeploy:num_requests_succeeded 5\nlmdeploy:num_requests_failed 1\n";
+    assert_eq!(outcomes(gauges), (Some(5.0), Some(1.0)));
+    assert_eq!(outcomes(&format!("{lmdeploy}{gauges}")), (Some(3.0), Some(12.0)));
+    assert_eq!(
+        outcomes(
+            "trtllm_request_success_total{finished_reason=\"stop\"} 5\ntrtllm_request_success_total{finished_reason=\"cancelled\"} 1\n\
+             trtllm_request_error_total{http_code=\"400\"} 2\n"
+        ),
+        (Some(5.0), Some(3.0))
+    );
+    assert_eq!(
+        outcomes(
+            "tgi_request_success 5\ntgi_request_failure{err=\"overloaded\"} 1\ntgi_request_failure{err=\"validation\"} 2\n"
+        ),
+        (Some(5.0), Some(3.0))
+    );
+    // A queue that is added to another one does not stand for it.
+    assert_eq!(read("lmdeploy:num_api_requests_waiting 7\n").sample.waiting, None);
+}
