@@ -3,7 +3,8 @@
 //! * The control plane: the folder in `KUBEBUILDER_ASSETS` when that is set, else one program built from the Go module in
 //!   `go/`, linked under the name of each part.
 //! * What a node of a real cluster runs beside them (kube-scheduler, kubelet, kube-proxy): always from that build.
-//! * CoreDNS, Helm and actionlint: built from `coredns`, `helm/v4`, `helm/v3` and `actionlint` when they are first asked for.
+//! * CoreDNS, Helm, actionlint and the parsers of others: built from `coredns`, `helm/v4`, `helm/v3`, `actionlint` and
+//!   `../parser-peers/go` when they are first asked for.
 //!
 //! Builds are kept in `$INFMON_TOOLS_CACHE`, else `$XDG_CACHE_HOME/inference-monitor`, else `~/.cache/inference-monitor`.
 //! Nothing there is needed again once its module changes; the folder may be removed at any time no test runs.
@@ -108,6 +109,15 @@ const ACTIONLINT: GoModule = GoModule {
     links: &[],
 };
 
+const PARSER_PEERS: GoModule = GoModule {
+    name: "parser-peers",
+    folder: "../parser-peers/go",
+    package: ".",
+    version: None,
+    symbols: &[],
+    links: &[],
+};
+
 /// A major version of Helm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HelmVersion {
@@ -203,6 +213,15 @@ impl Tools {
     /// When Go is missing or too old, or when the build fails.
     pub fn actionlint() -> anyhow::Result<PathBuf> {
         build(&ACTIONLINT)
+    }
+
+    /// The exposition parsers of Prometheus and VictoriaMetrics, built on first use.
+    ///
+    /// # Errors
+    ///
+    /// When Go is missing or too old, or when the build fails.
+    pub fn parser_peers() -> anyhow::Result<PathBuf> {
+        build(&PARSER_PEERS)
     }
 
     /// The path of etcd.
