@@ -18,7 +18,7 @@ pub enum Metric {
     InFlightRequests,
     /// KV cache use of the fullest endpoint, 0-1.
     KvCacheUsage,
-    /// Time in which 19 of 20 requests of the last minute had their first token.
+    /// Time in which 19 of 20 requests of the last 30 s had their first token.
     TimeToFirstTokenP95,
     /// Tokens generated per second over the last minute, over all endpoints.
     TokensPerSecond,
@@ -61,7 +61,7 @@ impl Metric {
             Self::InFlightRequests => "requests that wait or run, summed over all endpoints",
             Self::KvCacheUsage => "KV cache in use on the fullest endpoint, 0 to 1",
             Self::TimeToFirstTokenP95 => {
-                "time to first token of the requests of the last minute, 95th percentile, seconds"
+                "time to first token of the requests of the last 30 s, 95th percentile, seconds"
             }
             Self::TokensPerSecond => "tokens generated per second over the last minute, summed over all endpoints",
             Self::ThrottledGpus => "GPUs of this monitor that lose clocks above the threshold",
@@ -169,7 +169,7 @@ pub fn read(
 
 const LEFT: &str = "Replicas are left as they are.";
 
-/// A value over the last minute and the time that it is of; or why there is none.
+/// A value over the last 30 or 60 s and the time that it is of; or why there is none.
 fn of_the_last_minute(metric: Metric, totals: &Totals<'_>) -> Result<(f64, Duration), String> {
     // What is followed for a shorter time has not been asked for long enough to say that nothing came.
     if let Some((name, target)) = traffic::counted(totals).find(|(_, target)| target.covered() < RATE_AFTER) {
@@ -178,9 +178,9 @@ fn of_the_last_minute(metric: Metric, totals: &Totals<'_>) -> Result<(f64, Durat
             "{name} has been counted for {followed} only, and {needed} s are needed"
         ));
     }
-    let window = traffic::counted(totals).map(|(_, target)| target.covered()).max();
-    let window = window.unwrap_or_default();
     if metric == Metric::TokensPerSecond {
+        let window = traffic::counted(totals).map(|(_, target)| target.covered()).max();
+        let window = window.unwrap_or_default();
         return traffic::rate(totals, Counter::GeneratedTokens)
             .map(|value| (value, window))
             .ok_or_else(|| "not every server counts the tokens that it generates".to_owned());
@@ -191,7 +191,7 @@ fn of_the_last_minute(metric: Metric, totals: &Totals<'_>) -> Result<(f64, Durat
         let names = listed(service.silent.iter().copied(), 2);
         return Err(format!("{} no histogram of it ({names})", some_have(silent, all)));
     }
-    let all = service.distribution();
+    let (all, window) = (service.distribution(), service.window());
     match (
         all.quantile(traffic::share(Quantile::P95)),
         totals.waiting.zip(totals.running),

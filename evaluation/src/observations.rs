@@ -46,7 +46,7 @@ impl TargetObservation {
         Some(grown as f64 / covered.as_secs_f64())
     }
 
-    /// The observations of a latency over the window.
+    /// The observations of a latency over the last 30 s.
     pub(crate) fn latency(&self, kind: LatencyKind) -> Option<Part<'_>> {
         self.window.latency(self.sample()?, kind)
     }
@@ -59,6 +59,11 @@ impl TargetObservation {
     /// The time that the window covers.
     pub(crate) fn covered(&self) -> Duration {
         self.window.covered()
+    }
+
+    /// The same for latencies.
+    pub(crate) fn latencies_covered(&self) -> Duration {
+        self.window.latencies_covered()
     }
 
     fn sample(&self) -> Option<&EngineSample> {

@@ -149,7 +149,7 @@ impl Quantile {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FirstTokenThreshold {
-    /// Quantile over the last minute, of the requests of all endpoints: P50, P90, P95 or P99.
+    /// Quantile of the requests of all endpoints over the last 30 s: P50, P90, P95 or P99.
     pub quantile: Quantile,
     /// Milliseconds, 0 (off) to 3600000.
     #[schemars(range(min = 0, max = 3_600_000))]
@@ -173,7 +173,7 @@ impl Default for FirstTokenThreshold {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LatencyThreshold {
-    /// Quantile over the last minute, of the requests of all endpoints: P50, P90, P95 or P99.
+    /// Quantile of the requests of all endpoints over the last 30 s: P50, P90, P95 or P99.
     #[serde(default)]
     pub quantile: Quantile,
     /// Milliseconds, 1 to 3600000.

@@ -1,14 +1,14 @@
 //! LatencyHigh: quantiles of the latencies that the spec has a threshold for.
 
 use super::{Finding, Input, Outcome, anchor, clears, seconds_of, unknown};
-use crate::traffic::{ENOUGH, Service, WINDOW, share};
+use crate::traffic::{ENOUGH, LATENCY_WINDOW, Service, share};
 use crate::words::{count, listed, seconds};
 use crate::{Estimate, Hold, LatencyKind, Moment, Totals};
 use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorStatus, Quantile, Thresholds, reason};
 use std::time::Duration;
 
 /// A window that covers so much and has no request in it makes a service one that is not used.
-const SILENT_FOR: Duration = WINDOW.saturating_sub(Duration::from_secs(10));
+const SILENT_FOR: Duration = LATENCY_WINDOW.saturating_sub(Duration::from_secs(10));
 
 /// Memory of one latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -49,18 +49,21 @@ impl Counter {
     }
 }
 
+/// Counters come first in a row.
+pub(super) const COUNTERS: usize = Counter::ALL.len();
+
 /// Place of the sum of a latency in a row, in microseconds.
 pub(super) const fn sum_place(kind: LatencyKind) -> usize {
-    Counter::ALL.len() + kind as usize
+    COUNTERS + kind as usize
 }
 
 /// Place of the number of observations of a latency in a row.
 pub(super) const fn count_place(kind: LatencyKind) -> usize {
-    Counter::ALL.len() + LatencyKind::ALL.len() + kind as usize
+    COUNTERS + LatencyKind::ALL.len() + kind as usize
 }
 
 /// Where the buckets begin.
-pub(super) const HEAD: usize = Counter::ALL.len() + 2 * LatencyKind::ALL.len();
+pub(super) const HEAD: usize = COUNTERS + 2 * LatencyKind::ALL.len();
 
 /// A number of a counter that only grows; fractions are cut off at the same place each time, so that they do not add up to an error.
 fn whole(value: f64) -> Option<u64> {

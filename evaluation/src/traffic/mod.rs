@@ -1,4 +1,4 @@
-//! What passed through a service in the last minute: latencies, tokens, requests. Made of how much the counters of its servers grew, so
+//! What passed through a service of late: latencies, tokens, requests. Made of how much the counters of its servers grew, so
 //! that a restart, a hole or a server that counts nothing is known as such.
 
 mod cells;
@@ -8,7 +8,7 @@ mod window;
 pub(crate) use cells::Counter;
 pub use distribution::Estimate;
 pub(crate) use distribution::{Distribution, Part};
-pub(crate) use window::{WINDOW, Window};
+pub(crate) use window::{LATENCY_WINDOW, Window};
 
 use crate::{EndpointState, TargetObservation, Totals};
 use infmon_crds::v1alpha1::Quantile;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 /// Counters must have been followed for so long before a rate is told: shorter, one long answer looks like a flood.
 pub(crate) const RATE_AFTER: Duration = Duration::from_secs(10);
-/// Slots of the window that the queue time is taken from, beside the newest part: the last 15 to 20 s, since the load is that of now.
-const QUEUE_TIME_SLOTS: usize = 3;
+/// Slots of the window that the queue time is taken from, beside the newest part: the last 10 to 15 s, since the load is that of now.
+const QUEUE_TIME_SLOTS: usize = 2;
 /// From so many observations on a mean or a share says something.
 pub(crate) const ENOUGH: u64 = 10;
 
@@ -75,7 +75,8 @@ pub(crate) const fn share(quantile: Quantile) -> f64 {
     }
 }
 
-/// What passed through a service in the last minute. A number that is not known of every endpoint with fresh data is `None`.
+/// What passed through a service in the last minute, and its latencies of the last 30 s. A number that is not known of every endpoint
+/// with fresh data is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
     /// Prompt tokens per second.
@@ -92,7 +93,7 @@ pub struct Traffic {
     pub prefix_cache_hit_ratio: Option<f64>,
     /// Share of the requests that ended which failed, 0-1; `None` when fewer than ten ended.
     pub failed_share: Option<f64>,
-    /// Mean time in the queue of the requests that began to run in the last 15 to 20 s; `None` when these were fewer than ten.
+    /// Mean time in the queue of the requests that began to run in the last 10 to 15 s; `None` when these were fewer than ten.
     pub queue_time_seconds: Option<f64>,
     /// Quantiles of the latencies that are known.
     pub quantiles: Vec<(LatencyKind, Quantile, Estimate)>,
@@ -179,7 +180,7 @@ impl<'a> Service<'a> {
         };
         for (name, target) in counted(totals) {
             match target.latency(kind) {
-                Some(part) => service.parts.push((name, target.covered(), part)),
+                Some(part) => service.parts.push((name, target.latencies_covered(), part)),
                 None => service.silent.push(name),
             }
         }

@@ -1,15 +1,18 @@
-//! How much the counters of one server grew over the last minute.
+//! How much the counters of one server grew over the last minute, and its latencies over the last half of it.
 
-use super::cells::{Counter, buckets_place, comparable, count_place, packed, row, sum_place, unpacked, usable};
+use super::cells::{
+    COUNTERS, Counter, buckets_place, comparable, count_place, packed, row, sum_place, unpacked, usable,
+};
 use super::{LatencyKind, Part};
 use crate::Moment;
 use infmon_engines::EngineSample;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How far back a window reaches, at most. What happened in one moment has left it before a minute is over, so that it cannot hold up a
-/// threshold with `forSeconds` of 60 alone.
-pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+/// How far back counters are looked at, at most.
+const WINDOW: Duration = Duration::from_secs(60);
+/// The same for latencies. Half of the default `forSeconds`, so that a rush that is over raises nothing after it.
+pub(crate) const LATENCY_WINDOW: Duration = Duration::from_secs(30);
 /// What is forgotten at once: twelve rows per server are kept.
 const SLOT: Duration = Duration::from_secs(5);
 /// A hole in the samples of this length starts the window anew: nobody can say when in it the counters grew. Longer than the longest
@@ -34,6 +37,8 @@ pub(crate) struct Window {
     /// Growth in all slots and the open part.
     grown: Vec<u64>,
     slots: VecDeque<Slot>,
+    /// The oldest slots, which only have counters.
+    without_latencies: usize,
 }
 
 impl Window {
@@ -65,18 +70,35 @@ impl Window {
         while self.slots.len() > 1
             && let Some(old) = self.slots.pop_front_if(|slot| taken.since(slot.from) >= WINDOW)
         {
-            for (total, gone) in self.grown.iter_mut().zip(unpacked(&old.grown)) {
-                *total = total.saturating_sub(gone);
-            }
+            subtract(&mut self.grown, unpacked(&old.grown), 0);
+            self.without_latencies = self.without_latencies.saturating_sub(1);
+        }
+        while self.slots.len() > self.without_latencies + 1
+            && let Some(slot) = self.slots.get_mut(self.without_latencies)
+            && taken.since(slot.from) >= LATENCY_WINDOW
+        {
+            subtract(&mut self.grown, unpacked(&slot.grown), COUNTERS);
+            let counters: Vec<u64> = unpacked(&slot.grown).take(COUNTERS).collect();
+            slot.grown = packed(&counters);
+            self.without_latencies += 1;
         }
     }
 
-    /// The time that the growth is of.
+    /// The time that the growth of counters is of.
     pub(crate) fn covered(&self) -> Duration {
+        self.since_slot(0)
+    }
+
+    /// The time that the latencies are of.
+    pub(crate) fn latencies_covered(&self) -> Duration {
+        self.since_slot(self.without_latencies)
+    }
+
+    fn since_slot(&self, place: usize) -> Duration {
         let Some((open, newest)) = self.open else {
             return Duration::ZERO;
         };
-        newest.since(self.slots.front().map_or(open, |slot| slot.from))
+        newest.since(self.slots.get(place).map_or(open, |slot| slot.from))
     }
 
     /// Growth of a counter; `None` when the server does not give it or fewer than two samples tell.
@@ -131,6 +153,13 @@ fn growth(before: &[u64], after: &[u64]) -> Option<Vec<u64>> {
         .collect()
 }
 
+/// Takes away what is gone, from this place on.
+fn subtract(total: &mut [u64], gone: impl Iterator<Item = u64>, from: usize) {
+    for (total, gone) in total.iter_mut().zip(gone).skip(from) {
+        *total = total.saturating_sub(gone);
+    }
+}
+
 fn add(total: &mut Vec<u64>, growth: &[u64]) {
     total.resize(growth.len(), 0);
     for (total, growth) in total.iter_mut().zip(growth) {
@@ -181,20 +210,25 @@ mod tests {
     }
 
     #[test]
-    fn the_window_holds_the_last_minute() {
+    fn the_window_holds_the_last_minute_and_half_of_it() {
         let mut server = Server::default();
         for second in 0..=300 {
             server.says(second, sample(second * 2, 0));
             let covered = server.window.covered().as_secs();
             assert!(covered <= 60 && covered >= second.min(55), "{second}: {covered}");
+            let latencies = server.window.latencies_covered().as_secs();
+            assert!(latencies <= 30 && latencies >= second.min(25), "{second}: {latencies}");
             if second > 0 {
-                assert_eq!(server.counts().unwrap(), [covered * 2, 0, 0], "{second}");
+                assert_eq!(server.counts().unwrap(), [latencies * 2, 0, 0], "{second}");
+                let last = server.last.as_ref().unwrap();
+                let tokens = server.window.counter(last, Counter::GeneratedTokens);
+                assert_eq!(tokens, Some(covered * 2), "{second}");
             }
         }
     }
 
     #[test]
-    fn what_happened_at_one_moment_is_gone_within_a_minute() {
+    fn what_happened_at_one_moment_is_gone_within_half_a_minute() {
         for at in 100..110 {
             let mut server = Server::default();
             let mut seen = Vec::new();
@@ -206,7 +240,7 @@ mod tests {
             }
             let (first, last) = (seen[0], seen[seen.len() - 1]);
             assert_eq!(first, at);
-            assert!(last - first < 60 && last - first >= 50, "{first} to {last}");
+            assert!(last - first < 30 && last - first >= 20, "{first} to {last}");
         }
     }
 
@@ -328,7 +362,7 @@ mod tests {
                 })
                 .collect(),
         };
-        for (name, each, limit) in [("idle", 0, 2_600), ("busy", 40, 4_600), ("very busy", 4_000, 6_000)] {
+        for (name, each, limit) in [("idle", 0, 2_300), ("busy", 40, 3_600), ("very busy", 4_000, 4_200)] {
             let mut server = Server::default();
             for second in 0..200 {
                 let token = Some((second * each * 100) as f64);

@@ -1,4 +1,4 @@
-//! What an HPA reads of the last minute: numbers or errors, as with every metric.
+//! What an HPA reads of the last half minute and minute: numbers or errors, as with every metric.
 
 use crate::latency::{answer, vllm};
 use crate::scene::{Scene, Server, scene, server};
@@ -45,7 +45,7 @@ fn the_time_to_first_token_is_a_number_or_an_error() {
             scene([vllm("a")]),
             0.2,
             0,
-            Err("is not known: requests run or wait, and in 55 s none had its first token"),
+            Err("is not known: requests run or wait, and in 25 s none had its first token"),
         ),
         (
             "above the last bucket",

@@ -1,5 +1,6 @@
 //! What must hold whatever the servers and GPUs say.
 
+use crate::latency::{answer, vllm};
 use crate::scene::{Scene, Server, assert_presentable, gpu, scene, server};
 use infmon_crds::v1alpha1::InferenceMonitorStatus;
 use infmon_evaluation::metric::Metric;
@@ -153,8 +154,8 @@ proptest! {
 #[test]
 fn how_long_ten_thousand_monitors_take() {
     let mut scene =
-        scene(["a", "b", "c"].map(server)).gpu(gpu("n1", 0, "GPU-1").loses(ThrottleCause::SoftwareThermal, 0.1));
-    scene.run(30);
+        scene(["a", "b", "c"].map(vllm)).gpu(gpu("n1", 0, "GPU-1").loses(ThrottleCause::SoftwareThermal, 0.1));
+    answer(&mut scene, 70, 0.2, 5);
     let start = Instant::now();
     for _ in 0..10_000 {
         std::hint::black_box(scene.judge());

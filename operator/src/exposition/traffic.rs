@@ -1,4 +1,4 @@
-//! What passed through the services in the last minute.
+//! What passed through the services of late.
 
 use super::{Family, Labels};
 use infmon_crds::v1alpha1::Quantile;
@@ -41,12 +41,12 @@ impl TrafficFamilies {
             ),
             queue_time: gauge(
                 "infmon_monitor_queue_time_mean",
-                "Mean time in the queue of the requests that began to run in the last 15 to 20 s",
+                "Mean time in the queue of the requests that began to run in the last 10 to 15 s",
                 Some(Unit::Seconds),
             ),
             latency: gauge(
                 "infmon_monitor_latency",
-                "Quantile of a latency over the requests of the last minute; +Inf above the last bucket of the servers",
+                "Quantile of a latency over the requests of the last 30 s; +Inf above the last bucket of the servers",
                 Some(Unit::Seconds),
             ),
         }

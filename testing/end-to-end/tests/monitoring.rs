@@ -2,6 +2,8 @@
 
 #[path = "monitoring/autoscaling.rs"]
 mod autoscaling;
+#[path = "monitoring/latency.rs"]
+mod latency;
 #[path = "monitoring/link.rs"]
 mod link;
 #[path = "monitoring/metrics_api.rs"]
