@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-use infmon_engines::BodyReader;
 use infmon_engines::exposition::Exposition;
+use infmon_engines::{BodyReader, Reading};
 
 /// What is measured is told to the process under valgrind in this variable.
 const CASE: &str = "INFMON_INSTRUCTIONS_OF";
@@ -98,13 +98,14 @@ fn run(case: &str) {
         _ => bodies::vllm_dp8(),
     };
     let mut reader = BodyReader::new(None);
+    let mut reading = Reading::default();
     if what == "steady" {
-        let _ = reader.read(body.as_bytes());
+        let _ = reader.read_into(body.as_bytes(), &mut reading);
     }
     let later = bodies::later(&body, 1);
     match what {
         "lines" => measured_lines(black_box(later.as_bytes())),
-        _ => measured_read(&mut reader, black_box(later.as_bytes())),
+        _ => measured_read(&mut reader, black_box(later.as_bytes()), &mut reading),
     }
     assert_eq!(reader.read_from_layout(), what == "steady", "{case}");
 }
@@ -118,6 +119,7 @@ fn measured_lines(body: &[u8]) {
 }
 
 #[inline(never)]
-fn measured_read(reader: &mut BodyReader, body: &[u8]) {
-    black_box(reader.read(body)).expect("a body that can be read");
+fn measured_read(reader: &mut BodyReader, body: &[u8], reading: &mut Reading) {
+    reader.read_into(body, reading).expect("a body that can be read");
+    black_box(reading);
 }

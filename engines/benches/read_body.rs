@@ -7,8 +7,8 @@ mod bodies;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use infmon_engines::BodyReader;
 use infmon_engines::exposition::{Exposition, Item};
+use infmon_engines::{BodyReader, Reading};
 
 fn read_body(c: &mut Criterion) {
     let dp8 = bodies::vllm_dp8();
@@ -29,13 +29,16 @@ fn read_body(c: &mut Criterion) {
         });
         let rounds: Vec<String> = (0..8).map(|round| bodies::later(body, round)).collect();
         let mut reader = BodyReader::new(None);
-        let _ = (reader.read(body.as_bytes()), reader.read(rounds[0].as_bytes()));
+        let mut reading = Reading::default();
+        for body in [body, &rounds[0]] {
+            let _ = reader.read_into(body.as_bytes(), &mut reading);
+        }
         assert!(reader.read_from_layout(), "the layouts are equal");
         let mut round = 0;
         group.bench_function("steady", |b| {
             b.iter(|| {
                 round = (round + 1) % rounds.len();
-                reader.read(black_box(rounds[round].as_bytes()))
+                reader.read_into(black_box(rounds[round].as_bytes()), &mut reading)
             });
         });
         group.finish();

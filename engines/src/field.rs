@@ -1,6 +1,6 @@
 //! The fields of a sample, as the tables of the engines name them.
 
-use crate::sample::{EngineSample, Histogram};
+use crate::sample::{EngineSample, Histogram, Latency};
 
 /// A number of an [`EngineSample`], or a histogram of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,6 +112,19 @@ pub(crate) fn set_scalar(sample: &mut EngineSample, field: Field, value: Option<
         }
     };
     *place = value;
+}
+
+/// The buckets of a histogram that is made anew, for the new ones.
+pub(crate) fn take_buckets(latency: &mut Latency, field: Field) -> Vec<(Option<f64>, f64)> {
+    let place = match field {
+        Field::TimeToFirstToken => &mut latency.time_to_first_token,
+        Field::InterToken => &mut latency.inter_token,
+        Field::PerOutputToken => &mut latency.per_output_token,
+        Field::EndToEnd => &mut latency.end_to_end,
+        Field::QueueTime => &mut latency.queue_time,
+        _ => return Vec::new(),
+    };
+    place.take().map(|histogram| histogram.buckets).unwrap_or_default()
 }
 
 pub(crate) fn set_histogram(sample: &mut EngineSample, field: Field, histogram: Option<Histogram>) {

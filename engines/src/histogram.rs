@@ -86,24 +86,24 @@ impl HistogramFold {
     }
 
     /// The histogram; `None` unless it is whole: sum, count, and buckets that rise up to infinity.
-    pub(crate) fn fold(&self, values: &[f64]) -> Option<Histogram> {
+    /// `buckets` is a list that is not needed any more.
+    pub(crate) fn fold(&self, values: &[f64], mut buckets: Vec<(Option<f64>, f64)>) -> Option<Histogram> {
+        buckets.clear();
         let sum_seconds = total(&self.sums, values).filter(|sum| sum.is_finite())? / self.per_second;
         let count = total(&self.counts, values).filter(|count| count.is_finite() && *count >= 0.0)?;
         if self.mean_only {
+            buckets.push((None, count));
             return Some(Histogram {
                 count,
                 sum_seconds,
-                buckets: vec![(None, count)],
+                buckets,
             });
         }
         if self.bounds.len() > BOUND_LIMIT {
             return None;
         }
-        let mut buckets: Vec<(Option<f64>, f64)> = self
-            .bounds
-            .iter()
-            .map(|&bound| (bound.is_finite().then_some(bound), 0.0))
-            .collect();
+        let bounds = self.bounds.iter();
+        buckets.extend(bounds.map(|&bound| (bound.is_finite().then_some(bound), 0.0)));
         for &(index, value) in &self.buckets {
             buckets.get_mut(index as usize)?.1 += values.get(value as usize)?;
         }

@@ -75,8 +75,8 @@ impl Layout {
             .map(|(series, _)| series)
     }
 
-    /// Reads a body that differs from the last one in values only; `None` for any other.
-    pub(crate) fn read(&mut self, body: &[u8]) -> Option<Reading> {
+    /// Reads a body that differs from the last one in values only into `reading`; `None` for any other, and `reading` is as it was.
+    pub(crate) fn read_into(&mut self, body: &[u8], reading: &mut Reading) -> Option<()> {
         let mut in_text = 0;
         let mut in_body = 0;
         for &(end, mapped) in &self.entries {
@@ -93,6 +93,6 @@ impl Layout {
             in_text = end;
             in_body = start + length;
         }
-        (body.get(in_body..)? == self.text.get(in_text..)?).then(|| self.plan.read(&self.values))
+        (body.get(in_body..)? == self.text.get(in_text..)?).then(|| self.plan.read_into(&self.values, reading))
     }
 }

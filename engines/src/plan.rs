@@ -1,6 +1,8 @@
 //! From a body's values to a sample: which value feeds which field, found once per layout and then only applied.
 
-use crate::field::{Field, Part, scalar, set_histogram, set_scalar};
+use std::mem;
+
+use crate::field::{Field, Part, scalar, set_histogram, set_scalar, take_buckets};
 use crate::histogram::HistogramFold;
 use crate::inspection::FieldValues;
 use crate::reader::Reading;
@@ -172,42 +174,51 @@ impl Plan {
         constants.map(|constant| (constant.field.name(), constant.name.as_str()))
     }
 
-    /// Makes a reading of the values of a body that has this plan's layout.
-    pub(crate) fn read(&self, values: &[f64]) -> Reading {
-        let mut sample = EngineSample {
+    /// Makes a reading of the values of a body that has this plan's layout, in the place and the memory of an earlier one.
+    pub(crate) fn read_into(&self, values: &[f64], reading: &mut Reading) {
+        let Reading { sample, missing, hint } = reading;
+        let EngineSample {
+            mut generation,
+            mut models,
+            mut latency,
+            ..
+        } = mem::take(sample);
+        generation.clone_from(&self.generation);
+        models.clone_from(&self.models);
+        *sample = EngineSample {
             engine: Some(self.engine),
-            generation: self.generation.clone(),
-            models: self.models.clone(),
+            generation,
+            models,
             lora_adapters: newest_adapters(&self.adapters, values),
             ..EngineSample::default()
         };
         for constant in &self.constants {
-            set_scalar(&mut sample, constant.field, Some(constant.value));
+            set_scalar(sample, constant.field, Some(constant.value));
         }
         for fold in &self.scalars {
-            set_scalar(&mut sample, fold.field, fold.fold(values));
+            set_scalar(sample, fold.field, fold.fold(values));
         }
         for (field, fold) in &self.histograms {
-            set_histogram(&mut sample, *field, fold.fold(values));
+            let buckets = take_buckets(&mut latency, *field);
+            set_histogram(sample, *field, fold.fold(values, buckets));
         }
-        let missing: Vec<String> = self
-            .required
-            .iter()
-            .filter(|required| scalar(&sample, required.field).is_none())
-            .map(|required| {
-                if self.scalars.iter().any(|fold| fold.field == required.field) {
-                    format!("{} (its value is not usable)", required.name)
-                } else {
-                    required.name.to_owned()
-                }
-            })
-            .collect();
-        let hint = if missing.is_empty() {
-            String::new()
-        } else {
-            self.hint.clone()
-        };
-        Reading { sample, missing, hint }
+        missing.clear();
+        missing.extend(
+            self.required
+                .iter()
+                .filter(|required| scalar(sample, required.field).is_none())
+                .map(|required| {
+                    if self.scalars.iter().any(|fold| fold.field == required.field) {
+                        format!("{} (its value is not usable)", required.name)
+                    } else {
+                        required.name.to_owned()
+                    }
+                }),
+        );
+        hint.clear();
+        if !missing.is_empty() {
+            hint.push_str(&self.hint);
+        }
     }
 }
 

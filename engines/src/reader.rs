@@ -70,24 +70,43 @@ impl BodyReader {
     ///
     /// When the body is not an exposition of an engine that can be read; see [`ReadError`]. Series that are missing are no error.
     pub fn read(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
+        let mut reading = Reading::default();
+        self.read_into(body, &mut reading)?;
+        Ok(reading)
+    }
+
+    /// The same into the place and the memory of an earlier reading: while the values alone change, nothing is allocated. (vLLM's
+    /// names of adapters are, while any are loaded, and the names of missing series.)
+    ///
+    /// # Errors
+    ///
+    /// The same as [`read`](Self::read); `reading` is as it was then.
+    pub fn read_into(&mut self, body: &[u8], reading: &mut Reading) -> Result<(), ReadError> {
         self.from_layout = false;
         // llama.cpp of November 2025 (about b7010, issue 17384) sent the whole exposition as one JSON string.
         if body.trim_ascii_start().first() == Some(&b'"') {
             return match serde_json::from_slice::<String>(body) {
-                Ok(text) => self.read_text(text.as_bytes()),
+                Ok(text) => self.read_text(text.as_bytes(), reading),
                 Err(_) => Err(ReadError::Json {
                     what: "a string that does not end".to_owned(),
                 }),
             };
         }
-        self.read_text(body)
+        self.read_text(body, reading)
     }
 
-    fn read_text(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
-        if let Some(reading) = self.layout.as_mut().and_then(|layout| layout.read(body)) {
+    fn read_text(&mut self, body: &[u8], reading: &mut Reading) -> Result<(), ReadError> {
+        let known = self.layout.as_mut().and_then(|layout| layout.read_into(body, reading));
+        if known.is_some() {
             self.from_layout = true;
-            return Ok(reading);
+            return Ok(());
         }
+        *reading = self.read_unknown(body)?;
+        Ok(())
+    }
+
+    /// Reads a body whose layout is not that of the last one.
+    fn read_unknown(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
         match body.trim_ascii_start().first() {
             None => return Err(ReadError::Empty),
             // A brace may also begin a sample with a quoted name.
@@ -158,7 +177,9 @@ impl BodyReader {
             }
         }
         let plan = mapper.finish();
-        let reading = plan.read(&values);
+        values.shrink_to_fit();
+        let mut reading = Reading::default();
+        plan.read_into(&values, &mut reading);
         self.layout = Layout::new(body, &marks, values, plan);
         Ok(reading)
     }

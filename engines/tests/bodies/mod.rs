@@ -39,11 +39,23 @@ pub(crate) fn later(body: &str, round: u64) -> String {
         random
     };
     let mut text = String::new();
+    let mut bucket = 0;
     for line in body.lines() {
         match line.rsplit_once(' ') {
             Some((series, value)) if !line.starts_with('#') => {
                 let random = next();
+                if series.contains("_bucket{") {
+                    // Cumulative up to the last bucket.
+                    bucket += random >> 58;
+                    let _ = writeln!(text, "{series} {bucket}.0");
+                    if series.contains("le=\"+Inf\"") {
+                        bucket = 0;
+                    }
+                    continue;
+                }
                 let _ = match value.len() {
+                    // A share of a whole.
+                    _ if series.contains("_perc{") => writeln!(text, "{series} {}", (random >> 11) as f64 / 1e17),
                     ..=12 => writeln!(
                         text,
                         "{series} {}.0",
