@@ -18,9 +18,12 @@ const MODEL_NAME_BYTES: usize = 512;
 pub(crate) struct Collector {
     pub(crate) terms: Vec<Term>,
     pub(crate) models: Vec<String>,
-    /// The last list of labels without a bound, and the last with one.
-    known: [Option<KnownList>; 2],
+    /// The last lists of labels, by their number.
+    known: [Option<KnownList>; KNOWN_LISTS],
 }
+
+/// Lists that are remembered: those of eight ranks of one server, with and without a bound, and some more.
+const KNOWN_LISTS: usize = 32;
 
 /// What a list of labels said, for those after it that differ in their bound only: most series of a body.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +56,8 @@ pub(crate) struct LabelFacts<'a> {
 
 impl Collector {
     pub(crate) fn labels<'a>(&mut self, labels: Labels<'a>) -> LabelFacts<'a> {
-        let with_bound = usize::from(labels.bound().is_some());
-        let known = self.known.get(with_bound).copied().flatten();
+        let place = labels.list_number() as usize % KNOWN_LISTS;
+        let known = self.known.get(place).copied().flatten();
         if let Some(known) = known.filter(|known| known.number == labels.list_number()) {
             return LabelFacts {
                 group: known.group,
@@ -68,7 +71,7 @@ impl Collector {
         }
         let facts = self.labels_without(labels, None);
         let text_free = facts.finished_reason.is_none() && facts.sleep_state.is_none();
-        if let (Some(place), true) = (self.known.get_mut(with_bound), text_free) {
+        if let (Some(place), true) = (self.known.get_mut(place), text_free) {
             *place = Some(KnownList {
                 number: labels.list_number(),
                 group: facts.group,

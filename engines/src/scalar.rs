@@ -60,16 +60,16 @@ impl ScalarFold {
     pub(crate) fn new(field: Field, terms: &[&Term]) -> Option<Self> {
         let pair = terms.iter().any(|term| matches!(term.part, Part::First | Part::Second));
         let how = how(field, pair)?;
-        let terms = terms
-            .iter()
+        let folded = |term: &Term| Folded {
+            group: term.group,
+            value: term.value,
+            first: term.part == Part::First,
+        };
+        let terms = match how {
             // Counters of tensor- and pipeline-parallel ranks count the same requests: the first rank speaks for all.
-            .filter(|term| how != How::Sum || term.copy == least_copy(terms, term.group))
-            .map(|term| Folded {
-                group: term.group,
-                value: term.value,
-                first: term.part == Part::First,
-            })
-            .collect();
+            How::Sum => of_first_ranks(terms).map(folded).collect(),
+            _ => terms.iter().copied().map(folded).collect(),
+        };
         Some(Self { field, how, terms })
     }
 
@@ -137,11 +137,12 @@ fn greatest<'a>(terms: impl Iterator<Item = &'a Folded>, values: &[f64]) -> Opti
     greatest
 }
 
-/// The first of the ranks that export the series of a group.
-pub(crate) fn least_copy(terms: &[&Term], group: u64) -> u32 {
-    let at = terms.partition_point(|term| term.group < group);
-    let same = terms.iter().skip(at).take_while(|term| term.group == group);
-    same.map(|term| term.copy).min().unwrap_or(0)
+/// The terms of the first of the ranks that export a series, of terms sorted by group.
+pub(crate) fn of_first_ranks<'t>(terms: &'t [&'t Term]) -> impl Iterator<Item = &'t Term> {
+    terms.chunk_by(|a, b| a.group == b.group).flat_map(|same| {
+        let least = same.iter().map(|term| term.copy).min();
+        same.iter().copied().filter(move |term| Some(term.copy) == least)
+    })
 }
 
 /// Accepts 0-1, with room for rounding. Every engine publishes fractions, also where the name says percent: a greater number is not understood.

@@ -16,10 +16,22 @@ pub(super) struct Before<'a> {
     name: &'a [u8],
     /// The last family that was declared with a name that needs no quotes.
     pub(super) family: &'a [u8],
-    /// The last list of labels without a bound, and the last with one: histograms end in lines without.
-    lists: [Labels<'a>; 2],
+    /// The last list of labels without a bound, and the last with one: histograms end in lines without. Lists that begin alike share a place.
+    lists: [[Labels<'a>; 2]; PLACES],
     /// How many different lists there were so far.
     lists_seen: u32,
+}
+
+/// Places for lists that begin otherwise.
+const PLACES: usize = 16;
+
+/// The place for a list of labels: several engines of one server differ in the first label, `engine="0"`, and take turns.
+#[inline]
+fn place(list: &[u8]) -> usize {
+    match list {
+        [_, _, _, _, _, _, _, _, tens, ones, ..] => usize::from(tens.wrapping_add(*ones)) % PLACES,
+        _ => 0,
+    }
 }
 
 /// Parses the line whose first byte that is not blank stands at `at` in `body`. Gives the sample and where the next line begins.
@@ -34,7 +46,7 @@ pub(super) fn parse<'a>(
     skip_blanks(body, &mut at);
     if body.get(at) == Some(&b'{') {
         at += 1;
-        labels = match known_list(body, &mut at, &before.lists) {
+        labels = match known_list(body, &mut at, before) {
             Some(labels) => labels,
             None => new_list(body, &mut at, &mut name, before)?,
         };
@@ -88,10 +100,11 @@ fn metric_name<'a>(body: &'a [u8], at: &mut usize, before: &mut Before<'a>) -> R
     Ok(before.name)
 }
 
-/// The list at `at`, after its brace, if it is one of `lists` but for its bound; `at` is after it then.
+/// The list at `at`, after its brace, if it is one of those before but for its bound; `at` is after it then.
 #[inline]
-fn known_list<'a>(body: &'a [u8], at: &mut usize, lists: &[Labels<'a>; 2]) -> Option<Labels<'a>> {
+fn known_list<'a>(body: &'a [u8], at: &mut usize, before: &Before<'a>) -> Option<Labels<'a>> {
     let rest = body.get(*at..)?;
+    let lists = before.lists.get(place(rest))?;
     // A list with a bound comes more often.
     for list in lists.iter().rev().filter(|list| !list.text.is_empty()) {
         let Some(bound) = list.bound else {
@@ -167,6 +180,8 @@ fn new_list<'a>(
         return Err("expected '}' after the labels");
     }
     before.lists_seen = before.lists_seen.wrapping_add(1);
+    // Up to the end of the body, as the next list is looked up before its end is known.
+    let place = place(body.get(list_start..).unwrap_or_default());
     let labels = Labels {
         text: body.get(list_start..*at).unwrap_or_default(),
         bound,
@@ -174,7 +189,10 @@ fn new_list<'a>(
     };
     *at += 1;
     // A list that names the metric is not the same for the next one.
-    if !named_inside && let Some(place) = before.lists.get_mut(usize::from(bound.is_some())) {
+    if !named_inside
+        && let Some(lists) = before.lists.get_mut(place)
+        && let Some(place) = lists.get_mut(usize::from(bound.is_some()))
+    {
         *place = labels;
     }
     Ok(labels)
