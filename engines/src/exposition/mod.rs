@@ -2,8 +2,17 @@
 //!
 //! Own code because common Rust parsers refuse names with `:`, which is what vLLM and llama.cpp use. It borrows everything
 //! from the body, allocates nothing, never panics, and tells where each value stands, so that a reader can come back
-//! to the values alone. It is as strict as Prometheus on sample lines and lenient on comments: one bad
-//! sample line fails the body, since half a body must not pass for a whole one.
+//! to the values alone. One bad sample line fails the body, since half a body must not pass for a whole one.
+//!
+//! What Prometheus' parsers of the text format and of OpenMetrics accept is accepted, and the same series are found in it
+//! (`testing/parser-peers` asks them), except:
+//!
+//! * names, label values, labels and series above the bounds below;
+//! * a value without a blank between it and its name (`up-2`), and names that are empty or no UTF-8;
+//! * zero bytes: they end the body for Prometheus and are part of no name here.
+//!
+//! More than that is accepted of lax servers: carriage returns before line feeds, timestamps with a sign or a point, exemplars in the
+//! text format, `NaN` with a sign, numbers too large for a float (which are infinite), and any text in comments.
 
 mod labels;
 mod line;
