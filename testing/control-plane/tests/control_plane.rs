@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
-use infmon_control_plane::{AuditWrite, ControlPlane, Options};
+use anyhow::{Context, ensure};
+use infmon_control_plane::{AuditWrite, ControlPlane, Options, process};
 use serde_json::{Value, json};
 
 const NODE: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}"#;
@@ -175,7 +175,13 @@ fn data_outlives_the_apiserver() -> anyhow::Result<()> {
     plane.start_apiserver()?;
     assert_eq!(plane.server_url(), url);
     plane.kubectl(&["get", "configmap", "kept"])?;
-    plane.check_controller_manager()
+    // Whether we may ask for its health, the manager asks the apiserver, and it may be in the middle of a pause before it tries again.
+    let mut error = None;
+    process::wait_for("the controller manager", Duration::from_secs(60), || {
+        error = plane.check_controller_manager().err();
+        Ok(error.is_none())
+    })
+    .with_context(|| format!("{error:?}"))
 }
 
 #[test]
