@@ -19,6 +19,7 @@ const STEPS: [Step; 11] = [
     }),
     ("tools", || {
         test::build_tools()?;
+        Tools::parser_peers()?;
         Tools::actionlint().map(drop)
     }),
     ("generated files", || generate::run(true)),
