@@ -6,7 +6,6 @@ use clap::{Args, Subcommand};
 use infmon_cluster::{Cluster, Wish, requirements, supervisor};
 use infmon_control_plane::{HelmVersion, Tools};
 use infmon_packaging::product::{BuiltImage, VERSION};
-use std::env;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -95,7 +94,7 @@ pub(crate) fn run(action: Action) -> anyhow::Result<()> {
                 gpus,
                 hpa_sync_seconds,
                 images: images.into_iter().map(|image| image.archive).collect(),
-                supervisor: supervisor_command(&name.name)?,
+                supervisor: supervisor_arguments(&name.name),
             };
             let cluster = Cluster::up(&name.name, &wish)?;
             print_use(&cluster)
@@ -125,16 +124,9 @@ fn build_images(release: bool, tag: &str) -> anyhow::Result<Vec<BuiltImage>> {
     image::build(profile, tag, profile.folder())
 }
 
-/// This program again, as the parent of the cluster's processes.
-pub(crate) fn supervisor_command(name: &str) -> anyhow::Result<Vec<String>> {
-    let program = env::current_exe().context("failed to find the path of this program")?;
-    Ok(vec![
-        program.display().to_string(),
-        "cluster".to_owned(),
-        "supervise".to_owned(),
-        "--name".to_owned(),
-        name.to_owned(),
-    ])
+/// How this program is called as the parent of the cluster's processes.
+pub(crate) fn supervisor_arguments(name: &str) -> Vec<String> {
+    ["cluster", "supervise", "--name", name].map(str::to_owned).to_vec()
 }
 
 pub(crate) fn running(name: &str) -> anyhow::Result<Cluster> {

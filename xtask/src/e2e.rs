@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             // As on any cluster: what the suite measures is what a user sees.
             hpa_sync_seconds: 15,
             images,
-            supervisor: cluster::supervisor_command(&arguments.name)?,
+            supervisor: cluster::supervisor_arguments(&arguments.name),
         },
     )?;
     eprintln!("the cluster took {:.1} s", begun.elapsed().as_secs_f64());

@@ -60,7 +60,7 @@ pub struct Wish {
     pub hpa_sync_seconds: u64,
     /// Archives with images, beside those of the cluster itself.
     pub images: Vec<PathBuf>,
-    /// Program and arguments that call [`supervisor::run`](crate::supervisor::run) for this cluster.
+    /// Arguments with which this program calls [`supervisor::run`](crate::supervisor::run) for the cluster.
     pub supervisor: Vec<String>,
 }
 
@@ -133,6 +133,9 @@ impl Cluster {
         self.settings.network.create()?;
         node::create_control_groups(&self.nodes())?;
 
+        // A copy: cargo may replace the program while it runs, as it does in CI, and the cluster outlives it anyway.
+        let program = self.folder.join("supervisor");
+        fs::copy("/proc/self/exe", &program).context("failed to copy this program")?;
         let log = self.folder.join("supervisor.log");
         let output = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
         // setsid: Ctrl-C in the terminal, or its end, must not reach the cluster.
@@ -142,6 +145,7 @@ impl Cluster {
                 "--net={}",
                 Network::file(&self.settings.network.namespace()).display()
             ))
+            .arg(&program)
             .args(&wish.supervisor)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
