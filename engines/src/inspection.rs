@@ -1,11 +1,12 @@
 //! What a body gave and what was left: which series fed which field, which are missing, which were not looked at. For people who ask why
 //! a field is absent; scraping does not need it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::documents;
 use crate::error::ReadError;
 use crate::exposition::{Exposition, Item};
+use crate::families::{self, Family};
 use crate::reader::{BodyReader, Reading};
 use crate::sample::Engine;
 
@@ -21,7 +22,7 @@ pub struct Inspection {
     /// The fields that are filled, each with the series that fed it; those that labels fed come last.
     pub fields: Vec<FieldSource>,
     /// Families that fed nothing, by name.
-    pub ignored: Vec<IgnoredFamily>,
+    pub ignored: Vec<Family>,
 }
 
 /// The series behind one field.
@@ -32,15 +33,6 @@ pub struct FieldSource {
     /// Names of the series, without labels, each once; of a JSON body its keys.
     pub names: Vec<String>,
     /// Sample lines that were folded into the field.
-    pub series: usize,
-}
-
-/// A family that fed nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IgnoredFamily {
-    /// Name of the series, without labels; those of a histogram or a counter are one family.
-    pub name: String,
-    /// Sample lines.
     pub series: usize,
 }
 
@@ -57,7 +49,7 @@ pub(crate) struct FieldValues {
 ///
 /// The same as [`BodyReader::read`].
 pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadError> {
-    let mut reader = BodyReader::new(forced);
+    let mut reader = BodyReader::that_keeps_any(forced);
     let reading = reader.read(body)?;
     let unescaped: Option<String> = match body.trim_ascii_start().first() {
         Some(b'"') => serde_json::from_slice(body).ok(),
@@ -65,7 +57,6 @@ pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadEr
     };
     let text = unescaped.as_ref().map_or(body, String::as_bytes);
     let (mapped, all) = names(&reader, text);
-    let mut used = BTreeSet::new();
     let mut fields = Vec::new();
     for source in reader.field_values() {
         let names: BTreeSet<&str> = source
@@ -73,7 +64,6 @@ pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadEr
             .iter()
             .filter_map(|&value| mapped.get(value as usize).map(String::as_str))
             .collect();
-        used.extend(names.iter().map(|name| family(name).to_owned()));
         fields.push(FieldSource {
             field: source.field,
             series: source.values.len(),
@@ -81,7 +71,6 @@ pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadEr
         });
     }
     for (field, name) in reader.label_fields() {
-        used.insert(name.to_owned());
         fields.push(FieldSource {
             field,
             names: vec![name.to_owned()],
@@ -91,23 +80,17 @@ pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadEr
     if fields.is_empty() {
         fields = documents::sources(&reading.sample);
     }
-    let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();
-    for name in &all {
-        if !used.contains(family(name)) {
-            *ignored.entry(family(name)).or_default() += 1;
-        }
-    }
+    let used = fields
+        .iter()
+        .flat_map(|source| &source.names)
+        .map(String::as_bytes)
+        .collect();
+    let ignored = families::without(text, &used);
     Ok(Inspection {
         engine: reading.sample.engine,
         generation: reading.sample.generation.clone(),
         fields,
-        ignored: ignored
-            .into_iter()
-            .map(|(name, series)| IgnoredFamily {
-                name: name.to_owned(),
-                series,
-            })
-            .collect(),
+        ignored,
         reading,
     })
 }
@@ -126,12 +109,4 @@ fn names(reader: &BodyReader, text: &[u8]) -> (Vec<String>, Vec<String>) {
         .filter_map(|series| all.get(series).cloned())
         .collect();
     (mapped, all)
-}
-
-/// The name of the family that a series belongs to.
-fn family(name: &str) -> &str {
-    ["_bucket", "_sum", "_count", "_created"]
-        .into_iter()
-        .find_map(|suffix| name.strip_suffix(suffix))
-        .unwrap_or(name)
 }

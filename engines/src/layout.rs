@@ -12,7 +12,7 @@ use crate::reader::Reading;
 
 /// Bodies above this are parsed in full each time, so that one odd target cannot take the daemon's memory. vLLM with 64 data-parallel
 /// ranks sends 2.8 MB.
-const TEXT_LIMIT: usize = 4 * 1024 * 1024;
+pub(crate) const TEXT_LIMIT: usize = 4 * 1024 * 1024;
 
 /// A value that no field needs; it is still checked, since a body with a bad number is refused as a whole.
 const UNMAPPED: u32 = u32::MAX;
@@ -38,11 +38,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Keeps the layout of `body`; `None` where it is too large to keep.
+    /// Keeps the layout of `body`; `None` where it is too large to count in.
     pub(crate) fn new(body: &[u8], marks: &[Mark], values: Vec<f64>, plan: Plan) -> Option<Self> {
-        if body.len() > TEXT_LIMIT {
-            return None;
-        }
         let values_length: usize = marks.iter().map(|mark| mark.at.len()).sum();
         let mut text = Vec::with_capacity(body.len().saturating_sub(values_length));
         let mut entries = Vec::with_capacity(marks.len());

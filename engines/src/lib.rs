@@ -11,6 +11,7 @@ mod documents;
 mod error;
 mod explanation;
 pub mod exposition;
+mod families;
 mod field;
 mod histogram;
 mod inspection;
@@ -38,7 +39,8 @@ mod vllm;
 
 pub use error::ReadError;
 pub use explanation::{Explanation, HttpProblem, explain_http, explain_http_of};
-pub use inspection::{FieldSource, IgnoredFamily, Inspection, inspect};
+pub use families::{Family, families};
+pub use inspection::{FieldSource, Inspection, inspect};
 pub use loads::{Loads, merge_loads, read_loads};
 pub use props::{Props, merge_props, read_props};
 pub use reader::{BodyReader, Reading};

@@ -6,7 +6,7 @@ use crate::error::ReadError;
 use crate::exposition::{Exposition, Item, MAX_SERIES};
 use crate::inspection::FieldValues;
 use crate::json;
-use crate::layout::{Layout, Mark};
+use crate::layout::{Layout, Mark, TEXT_LIMIT};
 use crate::mapper::Mapper;
 use crate::sample::{Engine, EngineSample};
 
@@ -28,6 +28,8 @@ pub struct BodyReader {
     forced: Option<Engine>,
     layout: Option<Layout>,
     from_layout: bool,
+    /// Large bodies keep their layout too.
+    keeps_any: bool,
 }
 
 impl BodyReader {
@@ -38,6 +40,15 @@ impl BodyReader {
             forced,
             layout: None,
             from_layout: false,
+            keeps_any: false,
+        }
+    }
+
+    /// One for a single body, whose layout tells what fed its fields however large it is.
+    pub(crate) fn that_keeps_any(forced: Option<Engine>) -> Self {
+        Self {
+            keeps_any: true,
+            ..Self::new(forced)
         }
     }
 
@@ -180,7 +191,12 @@ impl BodyReader {
         values.shrink_to_fit();
         let mut reading = Reading::default();
         plan.read_into(&values, &mut reading);
-        self.layout = Layout::new(body, &marks, values, plan);
+        let kept = self.keeps_any || body.len() <= TEXT_LIMIT;
+        self.layout = if kept {
+            Layout::new(body, &marks, values, plan)
+        } else {
+            None
+        };
         Ok(reading)
     }
 }

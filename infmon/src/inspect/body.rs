@@ -4,9 +4,8 @@ use super::failure::Failure;
 use super::families;
 use super::fields::Fields;
 use super::text::View;
-use infmon_engines::{BodyReader, Engine, ReadError, inspect};
+use infmon_engines::{Engine, ReadError, inspect};
 use serde::de::IgnoredAny;
-use std::borrow::Cow;
 
 /// Characters of a faulty line that are shown.
 const LINE_LIMIT: usize = 100;
@@ -14,7 +13,7 @@ const LINE_LIMIT: usize = 100;
 /// Takes a body apart as the product does. `name` is where it comes from.
 pub(crate) fn look(name: &str, body: &[u8], forced: Option<Engine>) -> Result<View, Failure> {
     let inspection = inspect(forced, body).map_err(|error| failure(name, body, forced, &error))?;
-    let mut view = View::new(name.to_owned(), inspection);
+    let view = View::new(name.to_owned(), inspection);
     // The product takes the user's word for the engine of a text and says which series are missing; here nothing would be shown.
     if let Some(engine) = forced
         && Fields::of(&view.sample).is_empty()
@@ -28,49 +27,7 @@ pub(crate) fn look(name: &str, body: &[u8], forced: Option<Engine>) -> Result<Vi
             families::counted(body)
         )));
     }
-    add_sources(&mut view, body);
     Ok(view)
-}
-
-/// Finds where the fields come from that no value of a series feeds.
-fn add_sources(view: &mut View, body: &[u8]) {
-    let text = text(body);
-    for field in view.fields_without_source() {
-        if is_json(body) {
-            view.fed(field, "this JSON body");
-        } else if let Some(name) = fed_by_labels(view.sample.engine, field, &text) {
-            view.fed(field, &name);
-        }
-    }
-    if !is_json(body) {
-        view.ignored = families::without(&text, &view.sources);
-    }
-}
-
-/// The series in whose labels a field stands, which is that without which the field is not told.
-fn fed_by_labels(engine: Option<Engine>, field: &str, text: &[u8]) -> Option<String> {
-    let infos = families::without(text, &[]).into_iter().map(|family| family.name);
-    infos.filter(|name| name.ends_with("_info")).find(|name| {
-        let is_of_it = |line: &[u8]| {
-            line.strip_prefix(name.as_bytes())
-                .is_some_and(|rest| rest.starts_with(b"{"))
-        };
-        let rest: Vec<u8> = text
-            .split_inclusive(|&b| b == b'\n')
-            .filter(|line| !is_of_it(line))
-            .flatten()
-            .copied()
-            .collect();
-        let reading = BodyReader::new(engine).read(&rest);
-        reading.is_ok_and(|reading| Fields::of(&reading.sample).get(field).is_none())
-    })
-}
-
-/// The exposition in a body: some llama-servers sent it as one JSON string.
-fn text(body: &[u8]) -> Cow<'_, [u8]> {
-    let escaped = body.trim_ascii_start().starts_with(b"\"");
-    let unescaped = escaped.then(|| serde_json::from_slice::<String>(body).ok()).flatten();
-    unescaped.map_or(Cow::Borrowed(body), |text| Cow::Owned(text.into_bytes()))
 }
 
 fn failure(name: &str, body: &[u8], forced: Option<Engine>, error: &ReadError) -> Failure {

@@ -3,7 +3,7 @@
 use super::body::look;
 use super::failure::Failure;
 use super::text::View;
-use infmon_engines::{Engine, IgnoredFamily, Reading, merge_models};
+use infmon_engines::{Engine, Family, Reading, merge_models};
 
 /// The view of the models that the router at `name` has loaded, each with its body.
 pub(super) fn view(name: &str, models: Vec<(String, Vec<u8>)>) -> Result<View, Failure> {
@@ -36,10 +36,10 @@ fn add(all: &mut View, one: &View) {
             None => all.sources.push(source.clone()),
         }
     }
-    for IgnoredFamily { name, series } in &one.ignored {
+    for Family { name, series } in &one.ignored {
         match all.ignored.iter_mut().find(|known| known.name == *name) {
             Some(known) => known.series += series,
-            None => all.ignored.push(IgnoredFamily {
+            None => all.ignored.push(Family {
                 name: name.clone(),
                 series: *series,
             }),

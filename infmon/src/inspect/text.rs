@@ -3,7 +3,7 @@
 use super::families::plural;
 use super::fields::{Fields, NAMES};
 use crate::table;
-use infmon_engines::{EngineSample, FieldSource, IgnoredFamily, Inspection, Reading};
+use infmon_engines::{EngineSample, Family, FieldSource, Inspection, Reading};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ pub(crate) struct View {
     /// What to do about it, and about a second body that is not there.
     pub(crate) next: Vec<String>,
     /// Families that fed nothing.
-    pub(crate) ignored: Vec<IgnoredFamily>,
+    pub(crate) ignored: Vec<Family>,
 }
 
 impl View {
@@ -51,14 +51,6 @@ impl View {
             names: vec![source.to_owned()],
             series: 1,
         });
-    }
-
-    /// Fields that are told, and of which no series is known to feed them.
-    pub(crate) fn fields_without_source(&self) -> Vec<&'static str> {
-        let fields = Fields::of(&self.sample);
-        let has_source = |name: &str| self.sources.iter().any(|source| source.field == name);
-        let told = NAMES.into_iter().filter(|name| fields.get(name).is_some());
-        told.filter(|name| !has_source(name)).collect()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -148,7 +140,7 @@ impl View {
 
     fn ignored(&self, text: &mut String) {
         // Python's client adds to each counter and histogram the time when it began to count.
-        let is_time = |family: &&IgnoredFamily| family.name.ends_with("_created");
+        let is_time = |family: &&Family| family.name.ends_with("_created");
         let (times, families): (Vec<_>, Vec<_>) = self.ignored.iter().partition(is_time);
         if self.ignored.is_empty() {
             text.push_str("Ignored: nothing\n");
@@ -302,7 +294,7 @@ mod tests {
 
     #[test]
     fn times_of_creation_are_no_families() {
-        let family = |name: &str| IgnoredFamily {
+        let family = |name: &str| Family {
             name: name.to_owned(),
             series: 2,
         };
