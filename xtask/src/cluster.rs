@@ -1,5 +1,6 @@
 //! `cargo xtask cluster`: a real cluster on this machine, with the product's images in it.
 
+use crate::generate::{NAMESPACE, RELEASE};
 use crate::{generate, image, workspace};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -67,9 +68,6 @@ pub(crate) enum Action {
     },
 }
 
-/// Namespace and release of the README.
-const NAMESPACE: &str = "inference-monitor-system";
-const RELEASE: &str = "inference-monitor";
 /// How long a rollout of the daemons may take.
 const ROLLOUT: Duration = Duration::from_secs(120);
 

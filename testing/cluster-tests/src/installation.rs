@@ -2,16 +2,12 @@
 
 use anyhow::ensure;
 use infmon_control_plane::{HelmVersion, Tools, process};
-use infmon_end_to_end::eventually;
+use infmon_end_to_end::{NAMESPACE, cluster::RELEASE, eventually};
 use serde_json::{Value, json};
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use crate::Session;
 
-/// Namespace of the README.
-pub const NAMESPACE: &str = "inference-monitor-system";
-/// Release of the README.
-pub const RELEASE: &str = "inference-monitor";
 /// What Helm waits for is said with its own limit.
 const HELM: Duration = Duration::from_secs(240);
 /// A DaemonSet appears, or goes, within this.

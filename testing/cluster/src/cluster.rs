@@ -232,7 +232,7 @@ impl Cluster {
             && started_at(supervisor) == Some(at)
         {
             // KILL on purpose: the data is thrown away, and the kernel ends the whole tree below at once.
-            kill(supervisor)?;
+            process::kill(supervisor)?;
             process::wait_for("the supervisor to end", END, || {
                 Ok(started_at(supervisor) != Some(at) || is_zombie(supervisor))
             })?;
@@ -431,12 +431,6 @@ fn is_zombie(id: u32) -> bool {
 fn stat(id: u32) -> Option<String> {
     let line = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     Some(line.rsplit_once(") ")?.1.to_owned())
-}
-
-fn kill(id: u32) -> anyhow::Result<()> {
-    let mut command = Command::new("kill");
-    command.args(["-KILL", &id.to_string()]);
-    process::run(command, "", END).map(drop)
 }
 
 fn tail(log: &Path) -> String {

@@ -1,14 +1,12 @@
 //! What a machine must have for a cluster.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::bail;
-use infmon_control_plane::{cache_folder, process};
+use infmon_control_plane::{
+    cache_folder,
+    process::{self, is_root},
+};
 
 use crate::control_groups;
 
@@ -199,14 +197,6 @@ fn in_path(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(|candidate| candidate.is_file())
-}
-
-fn is_root() -> bool {
-    let status = fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
-        .is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))
 }
 
 #[cfg(test)]

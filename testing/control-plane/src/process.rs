@@ -25,6 +25,26 @@ const POLL: Duration = Duration::from_millis(10);
 /// How much of a log goes into an error.
 const TAIL_LINES: usize = 25;
 
+/// Whether this process may do what only root may.
+#[must_use]
+pub fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))
+}
+
+/// Kills a process that is not a child of this one, as `kill -KILL` does.
+///
+/// # Errors
+/// When there is no such process, or it belongs to somebody else.
+pub fn kill(id: u32) -> anyhow::Result<()> {
+    let mut command = Command::new("kill");
+    command.args(["-KILL", &id.to_string()]);
+    run(command, "", Duration::from_secs(10)).map(drop)
+}
+
 /// A server that runs in the background and writes to a log file. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Process {

@@ -141,3 +141,14 @@ pub fn value(answer: Answer) -> anyhow::Result<String> {
     ensure!(items.len() == 1, "{list}");
     Ok(items[0]["value"].as_str().context("no value")?.to_owned())
 }
+
+/// A quantity of the metrics API as a number: they come whole or in thousandths.
+///
+/// # Errors
+/// When it is neither.
+pub fn number(quantity: &str) -> anyhow::Result<f64> {
+    Ok(match quantity.strip_suffix('m') {
+        Some(thousandths) => thousandths.parse::<f64>()? / 1000.0,
+        None => quantity.parse()?,
+    })
+}

@@ -16,7 +16,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use infmon_control_plane::{cache_folder, process};
+use infmon_control_plane::{
+    cache_folder,
+    process::{self, is_root},
+};
 
 use crate::apt_sources;
 
@@ -130,14 +133,6 @@ fn missing() -> Vec<String> {
         ));
     }
     missing
-}
-
-fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
-        .is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))
 }
 
 fn in_path(program: &str) -> bool {

@@ -6,8 +6,10 @@ use anyhow::{Context, bail};
 use infmon_control_plane::{HelmVersion, Tools};
 use std::fs;
 
-const RELEASE: &str = "inference-monitor";
-const NAMESPACE: &str = "inference-monitor-system";
+/// Release of the README.
+pub(crate) const RELEASE: &str = "inference-monitor";
+/// Namespace of the README.
+pub(crate) const NAMESPACE: &str = "inference-monitor-system";
 const NAMESPACE_FILE: &str = "manifests/namespace.yaml";
 const HEADER: &str = "\
 # Rendered from charts/inference-monitor by cargo xtask generate. Do not edit.

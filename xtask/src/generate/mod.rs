@@ -3,6 +3,8 @@
 mod api_reference;
 mod install_manifest;
 
+pub(crate) use install_manifest::{NAMESPACE, RELEASE};
+
 use crate::workspace::root;
 use anyhow::{Context, bail};
 use std::fs;

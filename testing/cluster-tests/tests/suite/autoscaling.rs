@@ -2,7 +2,11 @@
 
 use anyhow::{Context, ensure};
 use infmon_cluster_tests::{Installation, Namespace, Session, servers};
-use infmon_end_to_end::{Answer, Monitor, eventually, polling::took};
+use infmon_end_to_end::{
+    Answer, Monitor, eventually,
+    monitor::{number, value},
+    polling::took,
+};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -29,8 +33,8 @@ fn the_queue_scales_the_servers_up_and_down() -> anyhow::Result<()> {
     })?;
 
     servers::load(&namespace, "chat", 16)?;
-    let queue = || number(queued(session, &namespace, "chat"));
-    let metric = || number(monitor.metric("queue-depth").and_then(quantity));
+    let queue = || queued(session, &namespace, "chat").and_then(|text| number(&text)).ok();
+    let metric = || monitor.metric("queue-depth").and_then(quantity).ok();
     // Both are asked in turn, so that the difference of their times is a difference of ours.
     let mut in_server = None;
     let in_metric = eventually(
@@ -96,7 +100,7 @@ fn idle_servers_go_to_zero_and_wake_up() -> anyhow::Result<()> {
     took("idle -> no server", idle);
     // Nobody runs and nobody waits: that is known, and it is what the HPA reads.
     eventually("a metric without servers", Duration::from_secs(20), || {
-        let value = number(monitor.metric("in-flight-requests").and_then(quantity));
+        let value = monitor.metric("in-flight-requests").and_then(quantity).ok();
         ensure!(value == Some(0.0), "{value:?}");
         Ok(())
     })?;
@@ -105,7 +109,7 @@ fn idle_servers_go_to_zero_and_wake_up() -> anyhow::Result<()> {
     let sent = Instant::now();
     servers::load(&namespace, "gateway", 3)?;
     eventually("requests wait at the gateway", Duration::from_secs(30), || {
-        let value = number(monitor.metric("queue-depth").and_then(quantity));
+        let value = monitor.metric("queue-depth").and_then(quantity).ok();
         ensure!(value >= Some(3.0), "{value:?}");
         Ok(())
     })?;
@@ -152,14 +156,6 @@ fn queued(session: &Session, namespace: &Namespace, service: &str) -> anyhow::Re
     line.map(str::to_owned).context("no requests_deferred")
 }
 
-fn quantity(answer: Answer) -> anyhow::Result<String> {
-    infmon_end_to_end::monitor::value(answer)
-}
-
-fn number(text: anyhow::Result<String>) -> Option<f64> {
-    let text = text.ok()?;
-    match text.strip_suffix('m') {
-        Some(thousandths) => thousandths.parse::<f64>().ok().map(|value| value / 1000.0),
-        None => text.parse().ok(),
-    }
+fn quantity(answer: Answer) -> anyhow::Result<f64> {
+    number(&value(answer)?)
 }

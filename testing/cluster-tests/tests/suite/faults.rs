@@ -2,13 +2,13 @@
 
 use anyhow::{Context, ensure};
 use infmon_cluster::{Cluster, pod_processes};
-use infmon_cluster_tests::{Installation, Namespace, Reader, Session, installation::NAMESPACE, servers};
+use infmon_cluster_tests::{Installation, Namespace, Reader, Session, servers};
+use infmon_control_plane::process;
 use infmon_end_to_end::{
-    Monitor, eventually,
+    Monitor, NAMESPACE, eventually,
     polling::{throughout, took},
 };
 use serde_json::{Value, json};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A leader that was killed holds its Lease for 15 s, and the other looks every few (docs/architecture.md).
@@ -244,13 +244,7 @@ fn kill(pod: &Value, program: &str) -> anyhow::Result<()> {
     let uid = pod["metadata"]["uid"].as_str().context("a pod without uid")?;
     let processes = pod_processes::of(uid, program);
     ensure!(processes.len() == 1, "{program} of {uid}: {processes:?}");
-    kill_process(processes[0])
-}
-
-fn kill_process(id: u32) -> anyhow::Result<()> {
-    let status = Command::new("kill").args(["-KILL", &id.to_string()]).status()?;
-    ensure!(status.success(), "kill of {id}: {status}");
-    Ok(())
+    process::kill(processes[0])
 }
 
 /// Kills a kubelet; the node starts it again, as systemd would. Returns when it has told the API server that it lives.
@@ -258,7 +252,7 @@ fn restart_kubelet(session: &Session, cluster: &Cluster, node: &str) -> anyhow::
     let node = cluster.node(node)?;
     let old = node.kubelet_process()?;
     let killed = Instant::now();
-    kill_process(old)?;
+    process::kill(old)?;
     eventually("another kubelet", Duration::from_secs(20), || {
         let new = node.kubelet_process()?;
         ensure!(new != old, "still process {old}");

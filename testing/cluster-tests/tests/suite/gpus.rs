@@ -2,8 +2,8 @@
 
 use anyhow::{Context, ensure};
 use infmon_cluster::{Node, pod_processes, simulated_gpus};
-use infmon_cluster_tests::{Installation, Namespace, Session, installation::NAMESPACE, servers};
-use infmon_end_to_end::{Monitor, eventually, polling::took};
+use infmon_cluster_tests::{Installation, Namespace, Session, servers};
+use infmon_end_to_end::{Monitor, NAMESPACE, eventually, polling::took};
 use infmon_nvml_stand_in::Cause;
 use serde_json::{Value, json};
 use std::fs;

@@ -3,10 +3,10 @@
 use anyhow::ensure;
 use infmon_cluster_tests::{
     Installation, Namespace, Session,
-    installation::{NAMESPACE, RELEASE, chart, helm},
+    installation::{chart, helm},
     servers,
 };
-use infmon_end_to_end::{Monitor, eventually, polling::took};
+use infmon_end_to_end::{Monitor, NAMESPACE, cluster::RELEASE, eventually, polling::took};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Updates: what rolls, what does not, and that nobody who reads a metric notices.
 
 use anyhow::{Context, ensure};
-use infmon_cluster_tests::{Installation, Namespace, Reader, Session, installation::NAMESPACE, servers};
-use infmon_end_to_end::{Monitor, eventually, polling::took};
+use infmon_cluster_tests::{Installation, Namespace, Reader, Session, servers};
+use infmon_end_to_end::{Monitor, NAMESPACE, eventually, polling::took};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

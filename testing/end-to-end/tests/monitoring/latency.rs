@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use infmon_end_to_end::{
     EnginePod, Monitor,
-    monitor::value,
+    monitor::{number, value},
     polling::{eventually, took},
 };
 use infmon_simulated_engine::Kind;
@@ -67,10 +67,10 @@ fn a_slow_service_is_named_with_its_worst_server() -> anyhow::Result<()> {
             }
             // Both need ten seconds of each server.
             let seconds = eventually("a time to first token", Duration::from_secs(15), || {
-                thousandths(&value(monitor.metric("time-to-first-token-p95-seconds")?)?)
+                number(&value(monitor.metric("time-to-first-token-p95-seconds")?)?)
             })?;
             ensure!(seconds > 1.0 && seconds < 5.0, "{seconds} s");
-            let tokens = thousandths(&value(monitor.metric("tokens-per-second")?)?)?;
+            let tokens = number(&value(monitor.metric("tokens-per-second")?)?)?;
             ensure!(tokens > 400.0 && tokens < 1200.0, "{tokens} tokens per second");
             ensure!(
                 monitor.get()?["status"]["load"] == "Degraded",
@@ -96,12 +96,4 @@ fn a_slow_service_is_named_with_its_worst_server() -> anyhow::Result<()> {
     drop(llama);
     story.ends_well();
     Ok(())
-}
-
-/// `2333m` and `7` as numbers.
-fn thousandths(quantity: &str) -> anyhow::Result<f64> {
-    Ok(match quantity.strip_suffix('m') {
-        Some(thousandths) => thousandths.parse::<f64>()? / 1000.0,
-        None => quantity.parse()?,
-    })
 }
