@@ -18,7 +18,7 @@ mod traffic;
 mod url;
 mod words;
 
-pub use evaluate::{Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Verdict, evaluate};
+pub use evaluate::{Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Sharing, Verdict, evaluate};
 pub use hold::Hold;
 pub use moment::Moment;
 pub use observations::{

@@ -78,6 +78,8 @@ pub struct GpuSample {
     pub index: u32,
     /// `GPU-<uuid>`.
     pub uuid: String,
+    /// Number in its device file, `/dev/nvidia<minor>`. It is not the index; some device plugins name GPUs by it.
+    pub minor_number: Option<u32>,
     /// Product name.
     pub name: String,
     /// Total device memory, bytes.

@@ -3,9 +3,11 @@
 //! Plain data without I/O. The link carries it between machines; in standalone mode it crosses a channel as it is.
 //! Times are ages ("so long ago"), never wall-clock times, so that clock skew between nodes cannot lie.
 
+mod device_id;
 mod plan;
 mod report;
 
+pub use device_id::{DeviceId, DeviceName};
 pub use plan::{Plan, Scheme, Target, TargetId};
 pub use report::{
     Failure, FailureKind, GPU_OWNERS_STALE_AFTER, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, NodeIdentity,

@@ -67,7 +67,7 @@ pub struct GpuOwner {
     pub container: String,
     /// What it asked for, for example `nvidia.com/gpu`, or the DRA driver.
     pub resource: String,
-    /// Device ids, for example `GPU-<uuid>`, `GPU-<uuid>::3` (a time-slicing replica) or `MIG-<uuid>`.
+    /// Device ids, for example `GPU-<uuid>`, in the forms of [`DeviceId`](crate::DeviceId).
     pub devices: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! Throttled: which GPUs serve the monitor, and do they lose clocks.
 
-use super::ownership::Ownership;
-use super::{Attribution, Finding, Input, Outcome, anchor};
+use super::ownership::{Ownership, Served};
+use super::{Attribution, Finding, Input, Outcome, Sharing, anchor};
 use crate::words::{clause, clause_or, count};
 use crate::{Place, ResolvedEndpoint};
 use infmon_crds::v1alpha1::{ConditionType, reason};
@@ -26,6 +26,8 @@ pub struct GpuVerdict {
     pub pods: Vec<String>,
     /// How that is known.
     pub attribution: Attribution,
+    /// Who else has it.
+    pub sharing: Sharing,
 }
 
 impl GpuVerdict {
@@ -50,7 +52,7 @@ impl GpuVerdict {
             String::new()
         };
         match &self.attribution {
-            Attribution::Device => format!("It serves pod {names}{more}."),
+            Attribution::Device => format!("It serves pod {names}{more}{}.", shared(self.sharing)),
             Attribution::Node { why } => format!("On that node: pod {names}{more} ({why})."),
         }
     }
@@ -119,7 +121,11 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
             serving.problems.push((name.to_owned(), words));
         }
         for sample in &node.gpus {
-            let (pods, attribution) = ownership.served_by(&sample.uuid);
+            let Served {
+                pods,
+                attribution,
+                sharing,
+            } = ownership.served_by(sample);
             if pods.is_empty() {
                 continue;
             }
@@ -137,6 +143,7 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
                 throttled: lost(input, sample, &duties, window),
                 pods,
                 attribution,
+                sharing,
             });
         }
     }
@@ -188,6 +195,15 @@ fn endpoints_by_node<'a>(input: &Input<'a>) -> BTreeMap<&'a str, Vec<&'a Resolve
         }
     }
     nodes
+}
+
+/// Says that the numbers of a GPU are not those of one pod.
+fn shared(sharing: Sharing) -> String {
+    match sharing {
+        Sharing::NotTold => String::new(),
+        Sharing::InShares => " (a share of it; others may have it too)".into(),
+        Sharing::Pods(pods) => format!(" (shared by {pods} pods)"),
+    }
 }
 
 fn is_loopback(address: &str) -> bool {

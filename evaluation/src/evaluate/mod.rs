@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use gpus::GpuVerdict;
-pub use ownership::Attribution;
+pub use ownership::{Attribution, Sharing};
 
 /// Everything a judgement is made of.
 #[derive(Clone, Copy, Debug)]

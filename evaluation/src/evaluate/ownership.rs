@@ -4,7 +4,9 @@
 
 use crate::words::{clause, seconds};
 use crate::{Moment, NodeObservation, OwnersObservation, ResolvedEndpoint};
-use infmon_samples::GpuOwner;
+use infmon_gpu::GpuSample;
+use infmon_samples::{DeviceId, DeviceName, GpuOwner};
+use std::collections::BTreeSet;
 
 /// How it is known whom a GPU serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +20,39 @@ pub enum Attribution {
     },
 }
 
+/// Whether other pods have the same GPU, so that numbers of the whole device are not those of one pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nothing says that others have it.
+    NotTold,
+    /// It was given out in shares, and nobody tells to how many pods.
+    InShares,
+    /// So many pods have it, those of the monitor among them.
+    Pods(usize),
+}
+
+/// Whom a GPU serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Served {
+    /// Names of the endpoints.
+    pub(super) pods: Vec<String>,
+    /// How that is known.
+    pub(super) attribution: Attribution,
+    /// Who else has it.
+    pub(super) sharing: Sharing,
+}
+
 /// An endpoint and the ids of its devices.
 type Devices<'a> = (&'a ResolvedEndpoint, Vec<&'a str>);
 
 /// The endpoints of a node and its GPUs.
 pub(super) enum Ownership<'a> {
     /// Ids tell, for every endpoint.
-    ByDevice(Vec<Devices<'a>>),
+    ByDevice {
+        endpoints: Vec<Devices<'a>>,
+        /// The kubelet's list, which is complete; without it, nobody knows what other pods have.
+        list: Option<&'a [GpuOwner]>,
+    },
     /// No id tells: any GPU may serve any endpoint, but those that others have for themselves.
     ByNode {
         endpoints: Vec<Devices<'a>>,
@@ -60,11 +88,9 @@ impl<'a> Ownership<'a> {
             })
             .collect();
         let mut devices = endpoints.iter().flat_map(|(_, devices)| devices);
-        if devices
-            .clone()
-            .any(|device| device.starts_with("GPU-") || node.gpus.iter().any(|gpu| names_gpu(device, &gpu.uuid)))
-        {
-            return Self::ByDevice(endpoints);
+        if devices.clone().any(|device| tells(device, &node.gpus)) {
+            let list = list.map(|list| list.owners.as_slice());
+            return Self::ByDevice { endpoints, list };
         }
         match (list, devices.next()) {
             (Some(_), None) => Self::Nothing,
@@ -88,43 +114,76 @@ impl<'a> Ownership<'a> {
         }
     }
 
-    /// Names of the endpoints that a GPU serves, and how that is known.
-    pub(super) fn served_by(&self, uuid: &str) -> (Vec<String>, Attribution) {
+    /// Whom a GPU serves.
+    pub(super) fn served_by(&self, gpu: &GpuSample) -> Served {
         match self {
-            Self::ByDevice(endpoints) => {
-                let mine = endpoints
+            Self::ByDevice { endpoints, list } => {
+                let ids = |devices: &Vec<&'a str>| devices.iter().copied().find(|device| names_gpu(device, gpu));
+                let mine: Vec<(&str, &str)> = endpoints
                     .iter()
-                    .filter(|(_, devices)| devices.iter().any(|device| names_gpu(device, uuid)));
-                (
-                    mine.map(|(endpoint, _)| endpoint.name.clone()).collect(),
-                    Attribution::Device,
-                )
+                    .filter_map(|(endpoint, devices)| Some((endpoint.name.as_str(), ids(devices)?)))
+                    .collect();
+                Served {
+                    sharing: sharing(gpu, &mine, *list),
+                    pods: mine.into_iter().map(|(name, _)| name.to_owned()).collect(),
+                    attribution: Attribution::Device,
+                }
             }
-            Self::ByNode { endpoints, others, why } => {
-                let names = if others.iter().any(|device| names_gpu(device, uuid)) {
+            Self::ByNode { endpoints, others, why } => Served {
+                pods: if others.iter().any(|device| names_gpu(device, gpu)) {
                     Vec::new()
                 } else {
                     endpoints.iter().map(|(endpoint, _)| endpoint.name.clone()).collect()
-                };
-                (names, Attribution::Node { why: why.clone() })
-            }
-            Self::Nothing => (Vec::new(), Attribution::Device),
+                },
+                attribution: Attribution::Node { why: why.clone() },
+                sharing: Sharing::NotTold,
+            },
+            Self::Nothing => Served {
+                pods: Vec::new(),
+                attribution: Attribution::Device,
+                sharing: Sharing::NotTold,
+            },
         }
     }
 
     /// A GPU that an endpoint has and that is not among those that are read, as a part of a sentence.
     pub(super) fn unread(&self, node: &NodeObservation) -> Option<String> {
-        let Self::ByDevice(endpoints) = self else { return None };
+        let Self::ByDevice { endpoints, .. } = self else {
+            return None;
+        };
         endpoints.iter().find_map(|(endpoint, devices)| {
-            let unread = devices.iter().find(|device| {
-                device.starts_with("GPU-") && !node.gpus.iter().any(|gpu| names_gpu(device, &gpu.uuid))
-            })?;
-            let short: String = unread.chars().take(12).collect();
+            let unread = devices
+                .iter()
+                .find(|device| tells(device, &node.gpus) && !node.gpus.iter().any(|gpu| names_gpu(device, gpu)))?;
             Some(format!(
-                "{short} of pod {} is not among the GPUs that are read",
+                "{} of pod {} is not among the GPUs that are read",
+                short(unread),
                 endpoint.name
             ))
         })
+    }
+}
+
+/// Who has a GPU beside the endpoints `mine`, each with the id by which it has it.
+fn sharing(gpu: &GpuSample, mine: &[(&str, &str)], list: Option<&[GpuOwner]>) -> Sharing {
+    let in_shares = mine
+        .iter()
+        .any(|(_, id)| DeviceId::parse(id).is_some_and(|id| id.shared));
+    let Some(list) = list else {
+        return match (mine.len(), in_shares) {
+            (_, true) => Sharing::InShares,
+            (0 | 1, false) => Sharing::NotTold,
+            (pods, false) => Sharing::Pods(pods),
+        };
+    };
+    let listed: BTreeSet<(&str, &str)> = list
+        .iter()
+        .filter(|owner| owner.devices.iter().any(|device| names_gpu(device, gpu)))
+        .map(|owner| (owner.namespace.as_str(), owner.pod.as_str()))
+        .collect();
+    match listed.len().max(mine.len()) {
+        0 | 1 => Sharing::NotTold,
+        pods => Sharing::Pods(pods),
     }
 }
 
@@ -144,7 +203,29 @@ fn lacking(owners: Option<&OwnersObservation>, now: Moment) -> String {
     }
 }
 
-/// Whether a device id of the kubelet names the GPU: `GPU-<uuid>` or a time-slicing replica of it, `GPU-<uuid>::3`.
-fn names_gpu(device: &str, uuid: &str) -> bool {
-    !uuid.is_empty() && device.split("::").next() == Some(uuid)
+/// An id for people.
+fn short(device: &str) -> String {
+    match DeviceId::parse(device).map(|id| id.name) {
+        Some(DeviceName::Minor(minor)) => format!("/dev/nvidia{minor}"),
+        Some(DeviceName::Gpu(uuid)) => uuid.chars().take(12).collect(),
+        _ => device.chars().take(12).collect(),
+    }
+}
+
+/// Whether an id tells which of the GPUs it names, or that it is none of them.
+fn tells(device: &str, gpus: &[GpuSample]) -> bool {
+    match DeviceId::parse(device).map(|id| id.name) {
+        Some(DeviceName::Gpu(_)) => true,
+        Some(DeviceName::Minor(_)) => !gpus.is_empty() && gpus.iter().all(|gpu| gpu.minor_number.is_some()),
+        Some(DeviceName::Mig(_)) | None => false,
+    }
+}
+
+/// Whether an id names this GPU or a part of it.
+fn names_gpu(device: &str, gpu: &GpuSample) -> bool {
+    match DeviceId::parse(device).map(|id| id.name) {
+        Some(DeviceName::Gpu(uuid)) => uuid == gpu.uuid,
+        Some(DeviceName::Minor(minor)) => gpu.minor_number == Some(minor),
+        Some(DeviceName::Mig(_)) | None => false,
+    }
 }

@@ -165,12 +165,47 @@ fn of_the_kubelet() -> Vec<Case> {
             "GPU-cool ~ a",
         ),
         (
-            "an id of another form",
+            "a minor number, and nobody knows those of the GPUs",
             two_gpus(scene([server("a"), server("b")])).kubelet("n1", list(&[("a", &["nvidia1"])])),
             HOT,
             "GPU-cool ~ a, b; GPU-hot ~ a, b",
         ),
+        (
+            "an id of no known form",
+            numbered(scene([server("a")])).kubelet("n1", list(&[("a", &["7"])])),
+            HOT,
+            "GPU-cool ~ a; GPU-hot ~ a",
+        ),
     ]
+}
+
+/// Minor numbers the other way round than the indices.
+fn numbered(scene: Scene) -> Scene {
+    scene
+        .gpu(gpu("n1", 0, "GPU-cool").with(|gpu| gpu.minor_number = Some(1)))
+        .gpu(
+            gpu("n1", 1, "GPU-hot")
+                .loses(HardwareThermal, 0.5)
+                .with(|gpu| gpu.minor_number = Some(0)),
+        )
+}
+
+fn by_minor_number() -> Vec<Case> {
+    let given = |id: &str| numbered(scene([server("a")])).kubelet("n1", list(&[("a", &[id])]));
+    let mut cases: Vec<Case> = ["nvidia0", "nvidia0/gi2/vgpu1", "gpu.nvidia.com/n1/gpu-0"]
+        .map(|id| ("the hot one by its minor number", given(id), HOT, "GPU-hot: a"))
+        .into();
+    cases.extend([
+        ("the cool one", given("nvidia1/vgpu0"), COOL, "GPU-cool: a"),
+        (
+            "told by the status",
+            numbered(scene([server("a").device("k8s.gpu.nvidia.com/claim=6f1c-gpu-1")])),
+            COOL,
+            "GPU-cool: a",
+        ),
+        ("a number that no GPU has", given("nvidia7"), NONE, ""),
+    ]);
+    cases
 }
 
 fn precedence() -> Vec<Case> {
@@ -230,7 +265,11 @@ fn precedence() -> Vec<Case> {
 
 #[test]
 fn gpus_belong_to_whom_the_best_source_names() {
-    for (name, mut scene, throttled, expected) in of_the_kubelet().into_iter().chain(precedence()) {
+    for (name, mut scene, throttled, expected) in of_the_kubelet()
+        .into_iter()
+        .chain(by_minor_number())
+        .chain(precedence())
+    {
         let verdict = scene.run(70);
         assert_eq!(serving(&verdict), expected, "{name}");
         let message = &finding(&verdict, Throttled).message;
@@ -279,6 +318,46 @@ fn words_say_why_it_is_only_the_node() {
         );
         assert_presentable(&verdict);
     }
+}
+
+#[test]
+fn numbers_of_a_shared_gpu_are_said_to_be_those_of_all() {
+    let pods = |ids: &[(&str, &str)]| {
+        let owners = ids.iter().map(|(pod, id)| owner(NAMESPACE, pod, &[id])).collect();
+        GpuOwners { owners, ..list(&[]) }
+    };
+    let cases = [
+        (pods(&[("a", "GPU-hot")]), "It serves pod a."),
+        (pods(&[("a", "GPU-hot"), ("x", "GPU-cool")]), "It serves pod a."),
+        (pods(&[("a", "GPU-hot::0")]), "It serves pod a."),
+        (
+            pods(&[("a", "GPU-hot::0"), ("x", "GPU-hot::1"), ("y", "GPU-hot::2")]),
+            "It serves pod a (shared by 3 pods).",
+        ),
+        // Two containers, or two shares, of one pod.
+        (pods(&[("a", "GPU-hot::0"), ("a", "GPU-hot::1")]), "It serves pod a."),
+    ];
+    for (says, words) in cases {
+        let verdict = two_gpus(scene([server("a")])).kubelet("n1", says).run(70);
+        let message = &finding(&verdict, Throttled).message;
+        assert!(message.contains(words), "{words}: {message}");
+        assert_presentable(&verdict);
+    }
+    let told = |scene: Scene, words: &str| {
+        let verdict = two_gpus(scene).run(70);
+        let message = &finding(&verdict, Throttled).message;
+        assert!(message.contains(words), "{words}: {message}");
+        assert_presentable(&verdict);
+    };
+    told(scene([server("a").device("GPU-hot")]), "It serves pod a.");
+    told(
+        scene([server("a").device("GPU-hot::4")]),
+        "It serves pod a (a share of it; others may have it too).",
+    );
+    told(
+        scene([server("a").device("GPU-hot"), server("b").device("GPU-hot")]),
+        "It serves pod a, b (shared by 2 pods).",
+    );
 }
 
 #[test]

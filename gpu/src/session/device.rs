@@ -61,10 +61,12 @@ impl<'nvml> GpuReader<'nvml> {
         let device = calls.run(CallClass::Facts, || nvml.device_by_index(index))?;
         let uuid = calls.run(CallClass::Facts, || device.uuid())?;
         let name = optional(calls.run(CallClass::Facts, || device.name()))?.unwrap_or_default();
+        let minor_number = optional(calls.run(CallClass::Facts, || device.minor_number()))?;
         let sm_clock_max_mhz = optional(calls.run(CallClass::Facts, || device.max_clock_info(Clock::SM)))?;
         let facts = GpuSample {
             index,
             uuid,
+            minor_number,
             name,
             sm_clock_max_mhz,
             ..GpuSample::default()

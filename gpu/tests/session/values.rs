@@ -34,6 +34,7 @@ fn every_value_of_an_h100_arrives() {
     let expected = GpuSample {
         index: 3,
         uuid: gpu.uuid.clone(),
+        minor_number: Some(3),
         name: "NVIDIA H100 80GB HBM3".to_owned(),
         memory_total_bytes: Some(gpu.memory_total_mib * MIB),
         memory_free_bytes: Some(gpu.memory_free_mib() * MIB),

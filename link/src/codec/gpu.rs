@@ -149,6 +149,7 @@ fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
     let GpuSample {
         index,
         uuid,
+        minor_number,
         name,
         memory_total_bytes,
         memory_free_bytes,
@@ -189,6 +190,7 @@ fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
         throttle: throttle.iter().map(encode_throttle).collect(),
         clocks_event_reasons: *clocks_event_reasons,
         processes: processes.as_deref().map(encode_processes),
+        minor_number: *minor_number,
     }
 }
 
@@ -196,6 +198,7 @@ fn decode_sample(sample: wire::GpuSample) -> GpuSample {
     GpuSample {
         index: sample.index,
         uuid: sample.uuid,
+        minor_number: sample.minor_number,
         name: sample.name,
         memory_total_bytes: sample.memory_total_bytes,
         memory_free_bytes: sample.memory_free_bytes,

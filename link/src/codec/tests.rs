@@ -62,6 +62,7 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
     GpuSample {
         index: 7,
         uuid: "GPU-4e5b".to_owned(),
+        minor_number: Some(3),
         name: "NVIDIA H200".to_owned(),
         memory_total_bytes: Some(150_754_820_096),
         memory_free_bytes: Some(0),

@@ -1,7 +1,7 @@
 //! From the kubelet's answer to the owners of GPUs: pure.
 
 use super::wire::{ContainerResources, ListPodResourcesResponse};
-use infmon_samples::GpuOwner;
+use infmon_samples::{DeviceId, GpuOwner};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the owners may take in a report. 16 GPUs in 48 replicas each, every one in a pod of its own, come to some 120 KiB.
@@ -54,7 +54,7 @@ fn gpus(container: ContainerResources) -> BTreeMap<String, BTreeSet<String>> {
     let mut gpus: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in container.devices {
         for id in entry.device_ids {
-            if is_gpu_resource(&entry.resource_name) || is_gpu_id(&id) {
+            if is_gpu_resource(&entry.resource_name) || DeviceId::parse(&id).is_some() {
                 gpus.entry(entry.resource_name.clone()).or_default().insert(id);
             }
         }
@@ -64,14 +64,11 @@ fn gpus(container: ContainerResources) -> BTreeMap<String, BTreeSet<String>> {
         .into_iter()
         .flat_map(|claimed| claimed.claim_resources);
     for claim in claims {
-        let mut names = claim
-            .cdi_devices
-            .iter()
-            .filter_map(|device| device.name.split_once('='));
-        let id = match names.find(|(_, id)| is_gpu_id(id)) {
-            Some((_, id)) => id.to_owned(),
-            // Its ResourceSlice would tell which GPU that is; that there is one is worth knowing too.
-            None if claim.driver_name == DRA_DRIVER => claim.device_name,
+        let mut names = claim.cdi_devices.into_iter().map(|device| device.name);
+        let id = match names.find(|name| DeviceId::parse(name).is_some()) {
+            Some(name) => name,
+            // It may name its GPU or not; that there is one is worth knowing too.
+            None if claim.driver_name == DRA_DRIVER => format!("{DRA_DRIVER}/{}", claim.device_name),
             None => continue,
         };
         gpus.entry(claim.driver_name).or_default().insert(id);
@@ -83,11 +80,6 @@ fn gpus(container: ContainerResources) -> BTreeMap<String, BTreeSet<String>> {
 fn is_gpu_resource(name: &str) -> bool {
     name.strip_prefix("nvidia.com/")
         .is_some_and(|name| name == "gpu" || name.starts_with("gpu.") || name.starts_with("mig-"))
-}
-
-/// Administrators rename resources; the ids stay.
-fn is_gpu_id(id: &str) -> bool {
-    id.starts_with("GPU-") || id.starts_with("MIG-")
 }
 
 /// About what an owner takes in a message.
@@ -196,13 +188,19 @@ mod tests {
                 "DRA",
                 vec![],
                 vec![claim("gpu.nvidia.com", "gpu-0", &["k8s.gpu.nvidia.com/claim=1-gpu-0"])],
-                "gpu.nvidia.com=gpu-0",
+                "gpu.nvidia.com=k8s.gpu.nvidia.com/claim=1-gpu-0",
+            ),
+            (
+                "DRA without names of its devices",
+                vec![],
+                vec![claim("gpu.nvidia.com", "gpu-1", &["k8s.gpu.nvidia.com/claim=1"])],
+                "gpu.nvidia.com=gpu.nvidia.com/gpu-1",
             ),
             (
                 "DRA that tells the GPU",
                 vec![],
                 vec![claim("gpu.example.com", "x", &["nvidia.com/gpu=GPU-1"])],
-                "gpu.example.com=GPU-1",
+                "gpu.example.com=nvidia.com/gpu=GPU-1",
             ),
             (
                 "DRA of something else",

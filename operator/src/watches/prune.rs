@@ -2,6 +2,7 @@
 
 use crate::world::EndpointSliceView;
 use infmon_evaluation::cluster::{Pod, PodPort, ServiceAddress};
+use infmon_samples::DeviceId;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -39,7 +40,7 @@ pub(super) fn pod(object: core::Pod) -> Option<Pod> {
         .flat_map(|container| container.allocated_resources_status.iter().flatten())
         .flat_map(|resource| resource.resources.iter().flatten())
         .map(|health| health.resource_id.clone())
-        .filter(|id| id.starts_with("GPU-") || id.starts_with("MIG-"))
+        .filter(|id| DeviceId::parse(id).is_some())
         .collect();
     devices.sort();
     devices.dedup();
@@ -120,8 +121,12 @@ mod tests {
             ]},
             "status": {"podIP": "10.0.0.7", "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
                 "containerStatuses": [{"name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 0,
-                    "allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": [
-                        {"resourceID": "GPU-1", "health": "Healthy"}, {"resourceID": "something-else"}]}]}]}
+                    "allocatedResourcesStatus": [
+                        {"name": "nvidia.com/gpu", "resources": [
+                            {"resourceID": "GPU-1", "health": "Healthy"}, {"resourceID": "something-else"}]},
+                        {"name": "claim:gpus/one", "resources": [
+                            {"resourceID": "k8s.gpu.nvidia.com/claim=6f1c-gpu-3", "health": "Unknown"},
+                            {"resourceID": "dra.example.com/pool/gpu-0"}]}]}]}
         }))
         .expect("pod");
         let pod = pod(object).expect("named");
@@ -132,7 +137,7 @@ mod tests {
                 number: 8000
             }]
         );
-        assert_eq!(pod.devices, ["GPU-1"]);
+        assert_eq!(pod.devices, ["GPU-1", "k8s.gpu.nvidia.com/claim=6f1c-gpu-3"]);
         assert!(pod.ready && pod.terminating && !pod.ended);
     }
 
