@@ -22,6 +22,7 @@ fn install_monitor_and_uninstall() -> anyhow::Result<()> {
         Installation::remove(session)?;
     }
     Namespace::named(session, NAMESPACE).delete()?;
+    remove_definition(session)?;
     servers::llama(&namespace, "chat", 1)?;
     namespace.wait_for_replicas("chat", 1, Duration::from_secs(120))?;
 
@@ -85,6 +86,14 @@ fn install_monitor_and_uninstall() -> anyhow::Result<()> {
     let left = left_over(session)?;
     ensure!(left.is_empty(), "left behind: {}", left.join(", "));
     Ok(())
+}
+
+/// The definition outlives a release that keeps it, and with it the monitor of a test that failed.
+fn remove_definition(session: &Session) -> anyhow::Result<()> {
+    let name = "inferencemonitors.inferencemonitor.io";
+    session
+        .kubectl(&["delete", "customresourcedefinition", name, "--ignore-not-found"])
+        .map(drop)
 }
 
 /// Everything outside of namespaces that bears our name.
