@@ -1,16 +1,17 @@
 //! Counts the instructions that reading a body takes, which no busy machine changes, and fails where they are 10 % above `instructions.txt`.
 //!
-//! `cargo bench -p infmon-engines --bench instructions`; with `-- --record` it writes the file. It needs valgrind, and says so where
-//! that is missing.
+//! `cargo xtask instructions`; with `--record` it writes the file. It needs valgrind, and says so where that is missing.
 
 #[path = "../tests/bodies/mod.rs"]
 mod bodies;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, ExitCode};
-use std::{env, fs};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use infmon_engines::exposition::Exposition;
 use infmon_engines::{BodyReader, Reading};
@@ -25,6 +26,8 @@ const CASES: [&str; 6] = [
     "vllm-dp8-360k/first",
     "vllm-dp8-360k/steady",
 ];
+/// One case takes less than two seconds on a machine that does nothing else.
+const LIMIT: Duration = Duration::from_secs(20);
 /// Above this much of what was recorded the check fails.
 const MOST: f64 = 1.10;
 
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
     }
     if failed {
         println!(
-            "more than 10 % above benches/instructions.txt: see what costs it, or record the new counts with -- --record"
+            "more than 10 % above benches/instructions.txt: see what costs it, or record the new counts with --record"
         );
         return ExitCode::FAILURE;
     }
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
 
 /// The instructions of one case, counted by valgrind in a process of this program.
 fn count(case: &str) -> u64 {
-    let output = Command::new("valgrind")
+    let mut child = Command::new("valgrind")
         .args([
             "--tool=callgrind",
             "--callgrind-out-file=/dev/null",
@@ -82,9 +85,22 @@ fn count(case: &str) -> u64 {
         .arg("--toggle-collect=*measured*")
         .arg(env::current_exe().expect("the path of this program"))
         .env(CASE, case)
-        .output()
-        .expect("valgrind runs");
-    let said = String::from_utf8_lossy(&output.stderr);
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("valgrind starts");
+    // It says a few lines, which the pipe holds.
+    let begun = Instant::now();
+    while child.try_wait().expect("a child can be asked for").is_none() {
+        if begun.elapsed() > LIMIT {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{case} took longer than {LIMIT:?} under valgrind");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("it is piped");
+    stderr.read_to_string(&mut said).expect("what valgrind says is text");
     let counted = said.lines().find_map(|line| line.split_once("Collected :"));
     counted
         .and_then(|(_, count)| count.trim().parse().ok())

@@ -176,7 +176,10 @@ impl Detection {
     }
 }
 
+/// The name that a line begins with, or that stands in quotes at the begin of its labels, as Prometheus writes names of UTF-8.
 fn name_of(text: &[u8]) -> &[u8] {
+    let text = text.strip_prefix(b"{").map_or(text, <[u8]>::trim_ascii_start);
+    let text = text.strip_prefix(b"\"").unwrap_or(text);
     let length = text
         .iter()
         .take_while(|&&b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'))
@@ -200,12 +203,18 @@ mod tests {
             ("nv_inference_count", Some("Triton")),
             ("tgi_queue_size", Some("TGI")),
             ("trtllm:num_requests_running", Some("TensorRTLLM")),
+            ("{\"llamacpp:requests_deferred\"", Some("LlamaCpp")),
+            ("\"tgi_queue_size\" gauge", Some("TGI")),
             ("te_queue_size", Some("Text Embeddings Inference (TEI)")),
             ("vllmish", None),
             ("python_info", None),
             ("", None),
         ] {
-            assert_eq!(Product::of(name.as_bytes()).map(Product::name), product, "{name}");
+            assert_eq!(
+                Product::of(name_of(name.as_bytes())).map(Product::name),
+                product,
+                "{name}"
+            );
         }
     }
 

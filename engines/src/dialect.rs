@@ -3,6 +3,7 @@
 use crate::collector::Collector;
 use crate::exposition::{Labels, Sample};
 use crate::field::{Field, Part};
+use crate::outcomes::{OutcomeSeries, Outcomes};
 use crate::plan::{Constant, Findings, Plan, Required};
 use crate::sample::Engine;
 use crate::similar::Unread;
@@ -15,6 +16,8 @@ pub(crate) struct Dialect {
     pub(crate) key: fn(&[u8]) -> Option<&[u8]>,
     /// Newest names first.
     pub(crate) series: &'static [Series],
+    /// Counters of requests that ended, by reason.
+    pub(crate) outcomes: &'static [OutcomeSeries],
     /// Numbers that stand in labels of series whose value is 1.
     pub(crate) label_numbers: &'static [LabelNumber],
     /// Names whose presence tells generations apart; their place is their bit in [`Traits`].
@@ -154,6 +157,7 @@ impl Traits {
 pub(crate) struct Mapper {
     dialect: &'static Dialect,
     pub(crate) collected: Collector,
+    pub(crate) outcomes: Outcomes,
     traits: Traits,
     constants: Vec<Constant>,
     unread: Unread,
@@ -168,6 +172,7 @@ impl Mapper {
         Self {
             dialect,
             collected: Collector::default(),
+            outcomes: Outcomes::default(),
             traits: Traits::default(),
             constants: Vec::new(),
             unread: Unread::default(),
@@ -224,6 +229,13 @@ impl Mapper {
             }
             mapped = true;
         }
+        for series in self.dialect.outcomes {
+            if series.key.as_bytes() == key {
+                self.outcomes.push(series, sample.labels, &mut self.collected, value);
+                known = true;
+                mapped = true;
+            }
+        }
         if !known {
             self.unread.note(sample.name);
         }
@@ -275,6 +287,7 @@ impl Mapper {
                 generation: (self.dialect.generation)(self.traits).to_owned(),
                 models: self.collected.models,
                 constants: self.constants,
+                outcomes: self.outcomes,
                 adapters: Vec::new(),
                 required: (self.dialect.required)(self.traits),
                 hint: (self.dialect.hint)(self.traits).to_owned(),

@@ -3,7 +3,7 @@
 use crate::field::Part;
 use crate::plan::Term;
 use crate::sample::Histogram;
-use crate::scalar::of_first_ranks;
+use crate::scalar::{of_first_ranks, rank_of};
 
 /// Bounds that a histogram may have. vLLM has up to 23 by default; without a limit a hostile server could have each of its readings carry
 /// thousands of buckets to every replica of the operator.
@@ -32,7 +32,7 @@ impl HistogramFold {
         // `(bound, group, value)`
         let mut found: Vec<(f64, u64, u32)> = Vec::new();
         // Tensor- and pipeline-parallel ranks observe the same requests: the first rank speaks for all.
-        for term in of_first_ranks(terms) {
+        for term in of_first_ranks(terms, rank_of) {
             match term.part {
                 Part::Sum | Part::MeanSum => sums.push(term.value),
                 Part::Count | Part::MeanCount => counts.push(term.value),
@@ -41,7 +41,7 @@ impl HistogramFold {
             }
         }
         let is_sum = |part| matches!(part, Part::Sum | Part::MeanSum);
-        let per_second = of_first_ranks(terms)
+        let per_second = of_first_ranks(terms, rank_of)
             .find(|term| is_sum(term.part))
             .map_or(1.0, |term| term.per_unit);
         let mean_only = terms

@@ -12,6 +12,7 @@
 use crate::collector::Collector;
 use crate::exposition::Sample;
 use crate::field::{Field, Part};
+use crate::outcomes::Outcomes;
 use crate::plan::{Findings, Plan, Required};
 use crate::sample::Engine;
 use crate::similar::Unread;
@@ -97,6 +98,7 @@ impl Mapper {
                 .to_owned(),
                 models: self.collected.models,
                 constants: Vec::new(),
+                outcomes: Outcomes::default(),
                 adapters: Vec::new(),
                 required: REQUIRED,
                 hint: if self.seen {

@@ -5,6 +5,7 @@
 
 use crate::dialect::{Dialect, LabelNumber, Series, after_prefix, histogram, one};
 use crate::field::Field;
+use crate::outcomes::{FINISHED_REASON, OutcomeSeries, by_label, of_one};
 use crate::plan::Required;
 use crate::sample::Engine;
 
@@ -12,6 +13,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     engine: Engine::LmDeploy,
     key: |name| after_prefix(name, "lmdeploy"),
     series: SERIES,
+    outcomes: OUTCOMES,
     label_numbers: &[LabelNumber {
         key: "backend_config_info",
         label: "max_batch_size",
@@ -72,6 +74,13 @@ const SERIES: &[Series] = &[
     histogram("time_per_output_token_seconds", Field::PerOutputToken),
     histogram("e2e_request_latency_seconds", Field::EndToEnd),
     histogram("request_queue_time_seconds", Field::QueueTime),
+];
+
+const OUTCOMES: &[OutcomeSeries] = &[
+    by_label("request_success_total", FINISHED_REASON, "success"),
+    // Before it: gauges that only rise.
+    of_one("num_requests_succeeded", "succeeded").older(1),
+    of_one("num_requests_failed", "failed").older(1),
 ];
 
 fn is_success(reason: &str) -> bool {

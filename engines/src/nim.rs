@@ -7,6 +7,7 @@
 
 use crate::dialect::{Dialect, Series, histogram, one};
 use crate::field::Field;
+use crate::outcomes::{FINISHED_REASON, OutcomeSeries, by_label, of_one};
 use crate::plan::Required;
 use crate::sample::Engine;
 
@@ -14,6 +15,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     engine: Engine::Nim,
     key: |name| is_known(name).then_some(name),
     series: SERIES,
+    outcomes: OUTCOMES,
     label_numbers: &[],
     marks: &[],
     generation: |traits| if traits.any { "1.x" } else { "" },
@@ -56,6 +58,12 @@ const SERIES: &[Series] = &[
     histogram("time_to_first_token_seconds", Field::TimeToFirstToken),
     histogram("time_per_output_token_seconds", Field::InterToken),
     histogram("e2e_request_latency_seconds", Field::EndToEnd),
+];
+
+const OUTCOMES: &[OutcomeSeries] = &[
+    by_label("request_finish_total", FINISHED_REASON, "finish"),
+    of_one("request_success_total", "success").older(1),
+    of_one("request_failure_total", "failure").counter(1),
 ];
 
 /// Names that are NIM's own; without a prefix, all others may be anybody's.

@@ -20,6 +20,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     engine: Engine::Ollama,
     key: |_| None,
     series: &[],
+    outcomes: &[],
     label_numbers: &[],
     marks: &[],
     generation: |_| "",

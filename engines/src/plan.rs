@@ -5,6 +5,7 @@ use std::mem;
 use crate::field::{Field, Part, scalar, set_histogram, set_scalar, take_buckets};
 use crate::histogram::HistogramFold;
 use crate::inspection::FieldValues;
+use crate::outcomes::{Outcomes, OutcomesFold};
 use crate::reader::Reading;
 use crate::sample::{Engine, EngineSample};
 use crate::scalar::ScalarFold;
@@ -60,6 +61,7 @@ pub(crate) struct Plan {
     models: Vec<String>,
     constants: Vec<Constant>,
     scalars: Vec<ScalarFold>,
+    outcomes: OutcomesFold,
     histograms: Vec<(Field, HistogramFold)>,
     adapters: Vec<AdapterSet>,
     required: &'static [Required],
@@ -74,6 +76,7 @@ pub(crate) struct Findings {
     pub(crate) models: Vec<String>,
     /// Numbers that stand in labels.
     pub(crate) constants: Vec<Constant>,
+    pub(crate) outcomes: Outcomes,
     pub(crate) adapters: Vec<AdapterSet>,
     pub(crate) required: &'static [Required],
     /// What to do when a required series is missing.
@@ -101,6 +104,7 @@ impl Plan {
             generation,
             models,
             constants,
+            outcomes,
             adapters,
             required,
             hint,
@@ -131,6 +135,7 @@ impl Plan {
             models,
             constants,
             scalars,
+            outcomes: OutcomesFold::new(outcomes),
             histograms,
             adapters,
             required,
@@ -165,7 +170,12 @@ impl Plan {
             field: "loraAdapters",
             values: self.adapters.iter().map(|set| set.value).collect(),
         });
-        scalars.chain(adapters).chain(histograms).collect()
+        let outcomes = Some(self.outcomes.values()).filter(|values| !values.is_empty());
+        let outcomes = outcomes.map(|values| FieldValues {
+            field: "requestOutcomes",
+            values,
+        });
+        scalars.chain(outcomes).chain(adapters).chain(histograms).collect()
     }
 
     /// The fields that labels feed, and whose labels these are.
@@ -180,15 +190,18 @@ impl Plan {
         let EngineSample {
             mut generation,
             mut models,
+            mut request_outcomes,
             mut latency,
             ..
         } = mem::take(sample);
         generation.clone_from(&self.generation);
         models.clone_from(&self.models);
+        self.outcomes.fold_into(values, &mut request_outcomes);
         *sample = EngineSample {
             engine: Some(self.engine),
             generation,
             models,
+            request_outcomes,
             lora_adapters: newest_adapters(&self.adapters, values),
             ..EngineSample::default()
         };

@@ -3,6 +3,8 @@
 //! A field that an engine does not publish is `None`, never 0: nobody downstream may take a missing series for an idle server.
 //! The JSON form (CLI, JSON API, tests) leaves absent fields out.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Inference engines this crate can tell apart by the content of their metric bodies.
@@ -83,6 +85,15 @@ impl Engine {
         }
     }
 
+    /// True where tokens are counted when a request ends, so that their counters stand still while requests run.
+    #[must_use]
+    pub const fn counts_tokens_at_the_end(self) -> bool {
+        match self {
+            Self::LlamaCpp | Self::Sglang | Self::TensorRtLlm | Self::Tgi => true,
+            Self::Vllm | Self::Triton | Self::LmDeploy | Self::Nim | Self::Ollama => false,
+        }
+    }
+
     /// What tells whether the server works at all when its metrics do not answer, asked on the same port. `None` where asking costs the server a
     /// generation (SGLang, TGI), or is answered on another port (Triton).
     #[must_use]
@@ -154,6 +165,10 @@ pub struct EngineSample {
     /// Requests that failed or were aborted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_failed_total: Option<f64>,
+    /// Requests that ended since the server started, by reason, in the engine's own words; empty where it does not tell. At most
+    /// [`REASON_LIMIT`](crate::REASON_LIMIT) reasons, all others as [`OTHER_REASONS`](crate::OTHER_REASONS).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub request_outcomes: BTreeMap<String, f64>,
     /// LoRA adapters that run or wait.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lora_adapters: Vec<String>,

@@ -67,7 +67,7 @@ impl ScalarFold {
         };
         let terms = match how {
             // Counters of tensor- and pipeline-parallel ranks count the same requests: the first rank speaks for all.
-            How::Sum => of_first_ranks(terms).map(folded).collect(),
+            How::Sum => of_first_ranks(terms, rank_of).map(folded).collect(),
             _ => terms.iter().copied().map(folded).collect(),
         };
         Some(Self { field, how, terms })
@@ -122,7 +122,7 @@ impl ScalarFold {
     }
 }
 
-fn usable(values: &[f64], index: u32) -> Option<f64> {
+pub(crate) fn usable(values: &[f64], index: u32) -> Option<f64> {
     let value = values.get(index as usize).copied()?;
     (value.is_finite() && value >= 0.0).then_some(value)
 }
@@ -137,12 +137,19 @@ fn greatest<'a>(terms: impl Iterator<Item = &'a Folded>, values: &[f64]) -> Opti
     greatest
 }
 
-/// The terms of the first of the ranks that export a series, of terms sorted by group.
-pub(crate) fn of_first_ranks<'t>(terms: &'t [&'t Term]) -> impl Iterator<Item = &'t Term> {
-    terms.chunk_by(|a, b| a.group == b.group).flat_map(|same| {
-        let least = same.iter().map(|term| term.copy).min();
-        same.iter().copied().filter(move |term| Some(term.copy) == least)
-    })
+/// Group and copy of a term.
+pub(crate) const fn rank_of(term: &Term) -> (u64, u32) {
+    (term.group, term.copy)
+}
+
+/// The terms of the first of the ranks that export a series, of terms sorted by group. `rank` gives group and copy of one.
+pub(crate) fn of_first_ranks<'t, T>(terms: &'t [&'t T], rank: fn(&T) -> (u64, u32)) -> impl Iterator<Item = &'t T> {
+    terms
+        .chunk_by(move |a, b| rank(a).0 == rank(b).0)
+        .flat_map(move |same| {
+            let least = same.iter().map(|term| rank(term).1).min();
+            same.iter().copied().filter(move |term| Some(rank(term).1) == least)
+        })
 }
 
 /// Accepts 0-1, with room for rounding. Every engine publishes fractions, also where the name says percent: a greater number is not understood.

@@ -16,6 +16,7 @@
 
 use crate::dialect::{Dialect, Series, Traits, after_prefix, histogram, one, part};
 use crate::field::{Field, Part};
+use crate::outcomes::{OutcomeSeries, of_one};
 use crate::plan::Required;
 use crate::sample::Engine;
 
@@ -23,6 +24,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     engine: Engine::Sglang,
     key: |name| after_prefix(name, "sglang"),
     series: SERIES,
+    outcomes: OUTCOMES,
     label_numbers: &[],
     marks: &[
         "num_pages",
@@ -104,6 +106,12 @@ const SERIES: &[Series] = &[
     histogram("queue_time_seconds", Field::QueueTime),
     // 0.5.2.
     histogram("queue_time_s", Field::QueueTime).older(1),
+];
+
+/// Without a reason. `http_responses_total{status_code}` counts scrapes and probes too.
+const OUTCOMES: &[OutcomeSeries] = &[
+    of_one("num_requests_total", "processed"),
+    of_one("num_aborted_requests_total", "aborted").counter(1),
 ];
 
 fn is_part(priority: &str) -> bool {

@@ -11,6 +11,7 @@
 
 use crate::dialect::{Dialect, Series, after_prefix, histogram, one};
 use crate::field::Field;
+use crate::outcomes::{OutcomeSeries, by_label, of_one};
 use crate::plan::Required;
 use crate::sample::Engine;
 
@@ -18,6 +19,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     engine: Engine::Tgi,
     key: |name| after_prefix(name, "tgi"),
     series: SERIES,
+    outcomes: OUTCOMES,
     label_numbers: &[],
     marks: &[],
     generation: |traits| if traits.any { "3" } else { "" },
@@ -56,4 +58,9 @@ const SERIES: &[Series] = &[
     histogram("request_mean_time_per_token_duration", Field::PerOutputToken),
     histogram("request_duration", Field::EndToEnd),
     histogram("request_queue_duration", Field::QueueTime),
+];
+
+const OUTCOMES: &[OutcomeSeries] = &[
+    of_one("request_success", "success"),
+    by_label("request_failure", "err", "failure").counter(1),
 ];

@@ -17,6 +17,7 @@
 use crate::dialect::{Dialect, Mapper as Table, Series, Traits, after_prefix, histogram, one, part};
 use crate::exposition::Sample;
 use crate::field::{Field, Part};
+use crate::outcomes::{OutcomeSeries, by_label, of_one};
 use crate::plan::{Plan, Required};
 use crate::sample::Engine;
 
@@ -24,6 +25,7 @@ static DIALECT: Dialect = Dialect {
     engine: Engine::Triton,
     key: key_of,
     series: SERIES,
+    outcomes: OUTCOMES,
     label_numbers: &[],
     marks: &["nv_trt_llm_request_metrics", "nv_trt_llm_kv_cache_block_metrics"],
     generation: |traits| {
@@ -125,6 +127,12 @@ const SERIES: &[Series] = &[
     part("nv_inference_request_success", Field::QueueTime, Part::MeanCount),
 ];
 
+const OUTCOMES: &[OutcomeSeries] = &[
+    of_one("nv_inference_request_success", "success"),
+    // REJECTED, CANCELED, BACKEND, OTHER; before 24.08 without a reason.
+    by_label("nv_inference_request_failure", "reason", "failure").counter(1),
+];
+
 /// Triton's names as they are, those of vLLM with a colon.
 fn key_of(name: &[u8]) -> Option<&[u8]> {
     (is_own(name) || after_prefix(name, "vllm").is_some()).then_some(name)
@@ -141,6 +149,8 @@ pub(crate) struct Mapper {
     models: Vec<Model>,
     /// The model of each term of the table, by number.
     owners: Vec<usize>,
+    /// The same of each counter of ends.
+    outcome_owners: Vec<usize>,
     vllm: bool,
     /// There is a name that is Triton's own, or one of vLLM with Triton's labels.
     own: bool,
@@ -160,6 +170,7 @@ impl Default for Mapper {
             table: Table::new(&DIALECT),
             models: Vec::new(),
             owners: Vec::new(),
+            outcome_owners: Vec::new(),
             vllm: false,
             own: false,
         }
@@ -189,6 +200,7 @@ impl Mapper {
         }
         let owner = self.model(sample, of_vllm);
         self.owners.resize(self.table.collected.terms.len(), owner);
+        self.outcome_owners.resize(self.table.outcomes.terms.len(), owner);
         true
     }
 
@@ -216,10 +228,13 @@ impl Mapper {
     pub(crate) fn finish(mut self) -> Plan {
         let speaks: Vec<bool> = self.speakers();
         let mut owners = self.owners.iter();
+        let mut outcome_owners = self.outcome_owners.iter();
+        let is_of_speaker = |owner: Option<&usize>| owner.is_none_or(|&owner| speaks.get(owner) == Some(&true));
+        self.table.collected.terms.retain(|_| is_of_speaker(owners.next()));
         self.table
-            .collected
+            .outcomes
             .terms
-            .retain(|_| owners.next().is_none_or(|&owner| speaks.get(owner) == Some(&true)));
+            .retain(|_| is_of_speaker(outcome_owners.next()));
         for (model, _) in self.models.iter().zip(&speaks).filter(|(_, speaks)| **speaks) {
             self.table.collected.model(&model.name);
         }

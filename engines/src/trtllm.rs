@@ -8,6 +8,7 @@
 
 use crate::dialect::{Dialect, Series, after_prefix, histogram, one, part};
 use crate::field::{Field, Part};
+use crate::outcomes::{FINISHED_REASON, OutcomeSeries, by_label};
 use crate::plan::Required;
 use crate::sample::Engine;
 
@@ -15,6 +16,7 @@ pub(crate) static DIALECT: Dialect = Dialect {
     engine: Engine::TensorRtLlm,
     key: |name| after_prefix(name, "trtllm").or_else(|| bare(name)),
     series: SERIES,
+    outcomes: OUTCOMES,
     label_numbers: &[],
     marks: &[
         "num_requests_completed_total",
@@ -83,6 +85,12 @@ const SERIES: &[Series] = &[
     histogram("time_per_output_token_seconds", Field::PerOutputToken),
     histogram("e2e_request_latency_seconds", Field::EndToEnd),
     histogram("request_queue_time_seconds", Field::QueueTime),
+];
+
+const OUTCOMES: &[OutcomeSeries] = &[
+    by_label("request_success_total", FINISHED_REASON, "success"),
+    // The status that was answered, such as 400.
+    by_label("request_error_total", "http_code", "error").counter(1),
 ];
 
 /// What `finished_reason` calls an end that is none.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use crate::collector::{Collector, series_hash};
 use crate::exposition::Sample;
 use crate::field::{Field, Part};
+use crate::outcomes::{FINISHED_REASON, OutcomeSeries, Outcomes, by_label};
 use crate::plan::{AdapterSet, Constant, Findings, Plan, Required};
 use crate::sample::Engine;
 use crate::similar::Unread;
@@ -39,6 +40,7 @@ const REQUIRED: &[Required] = &[
 #[derive(Debug, Default)]
 pub(crate) struct Mapper {
     collected: Collector,
+    outcomes: Outcomes,
     adapters: Vec<AdapterSet>,
     /// Tokens in the KV cache per engine; `None` where the body does not say. Keyed by label hash, for copies in several processes.
     capacity: BTreeMap<u64, Option<f64>>,
@@ -133,6 +135,7 @@ impl Mapper {
             },
         };
         self.seen.name(key);
+        self.outcome(field, rank, sample, value);
 
         let facts = self.collected.labels(sample.labels);
         self.seen.engine_label |= facts.has_engine;
@@ -153,6 +156,16 @@ impl Mapper {
         };
         self.collected.push(field, rank, part, &facts, value);
         true
+    }
+
+    fn outcome(&mut self, field: Field, age: u8, sample: &Sample<'_>, value: u32) {
+        let series = match field {
+            Field::RequestsSucceeded => ENDS,
+            Field::RequestsFailed => REJECTIONS,
+            _ => return,
+        };
+        self.outcomes
+            .push(&series.older(age), sample.labels, &mut self.collected, value);
     }
 
     fn adapter_set(&mut self, sample: &Sample<'_>, value: u32) -> bool {
@@ -202,6 +215,7 @@ impl Mapper {
                     })
                     .into_iter()
                     .collect(),
+                outcomes: self.outcomes,
                 adapters: self.adapters,
                 required: REQUIRED,
                 hint: self.seen.hint().to_owned(),
@@ -210,6 +224,11 @@ impl Mapper {
         )
     }
 }
+
+/// Every end of a request, whatever its name says.
+const ENDS: OutcomeSeries = by_label("request_success", FINISHED_REASON, "success");
+/// Requests refused before they reached the queue.
+const REJECTIONS: OutcomeSeries = by_label("admission_rejections", "reason", "rejected").counter(1);
 
 /// The name without `ray_` and without `vllm:` or `vllm_`.
 fn key_of(name: &[u8]) -> Option<&[u8]> {
