@@ -3,7 +3,7 @@
 
 use crate::traffic::{self, Counter, RATE_AFTER, Service};
 use crate::words::{count, listed, seconds, some_have};
-use crate::{Estimate, LatencyKind, Moment, Observations, Resolution, Totals};
+use crate::{Estimate, LatencyKind, Moment, Observations, Resolution, TargetObservation, Totals};
 use infmon_crds::v1alpha1::{InferenceMonitorSpec, Quantile};
 use std::time::Duration;
 
@@ -181,6 +181,15 @@ fn of_the_last_minute(metric: Metric, totals: &Totals<'_>) -> Result<(f64, Durat
     if metric == Metric::TokensPerSecond {
         let window = traffic::counted(totals).map(|(_, target)| target.covered()).max();
         let window = window.unwrap_or_default();
+        let later = |target: &TargetObservation| {
+            target.grown(Counter::GeneratedTokens) == Some(0) && target.counts_tokens_later()
+        };
+        if let Some((name, _)) = traffic::counted(totals).find(|(_, target)| later(target)) {
+            return Err(format!(
+                "{name} counts tokens when a request ends, and in {} none ended while some run",
+                seconds(window)
+            ));
+        }
         return traffic::rate(totals, Counter::GeneratedTokens)
             .map(|value| (value, window))
             .ok_or_else(|| "not every server counts the tokens that it generates".to_owned());

@@ -2,7 +2,7 @@
 
 use crate::traffic::{Counter, LatencyKind, Part, Window};
 use crate::{Moment, Place};
-use infmon_engines::EngineSample;
+use infmon_engines::{Engine, EngineSample};
 use infmon_gpu::{CauseDuty, DriverState, GpuSample, ThrottleCounter, ThrottleWindow};
 use infmon_samples::{
     Failure, GPU_OWNERS_STALE_AFTER, GpuOwner, GpuOwners, NodeIdentity, Observation, Report, TargetId,
@@ -39,10 +39,28 @@ impl TargetObservation {
         self.window.counter(self.sample()?, counter)
     }
 
-    /// The same per second, when at least so much time is known.
+    /// True while requests run whose tokens the server counts when they end: a counter that stands still says nothing then.
+    pub(crate) fn counts_tokens_later(&self) -> bool {
+        self.sample().is_some_and(|sample| {
+            let runs = sample.running.is_none_or(|running| running > 0.0);
+            runs && sample.engine.is_some_and(Engine::counts_tokens_at_the_end)
+        })
+    }
+
+    /// Requests that ended per second, by reason, when at least so much time is known.
+    pub(crate) fn outcome_rates(&self, least: Duration) -> Option<impl Iterator<Item = (&str, f64)>> {
+        let covered = self.window.covered();
+        let outcomes = self.window.outcomes().filter(|_| covered >= least)?;
+        Some(outcomes.map(move |(reason, ended)| (reason, ended as f64 / covered.as_secs_f64())))
+    }
+
+    /// The same of a counter.
     pub(crate) fn rate(&self, counter: Counter, least: Duration) -> Option<f64> {
         let covered = self.window.covered();
         let grown = self.grown(counter).filter(|_| covered >= least)?;
+        if grown == 0 && counter.is_of_tokens() && self.counts_tokens_later() {
+            return None;
+        }
         Some(grown as f64 / covered.as_secs_f64())
     }
 

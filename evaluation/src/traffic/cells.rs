@@ -1,7 +1,7 @@
 //! The counters of one server as one row of whole numbers, so that growing, restarting and forgetting are the same for all of them.
 
 use super::LatencyKind;
-use infmon_engines::{EngineSample, Histogram};
+use infmon_engines::{EngineSample, Histogram, REASON_LIMIT};
 
 /// Buckets that a histogram may have; what has more is left out.
 const BUCKET_LIMIT: usize = 256;
@@ -29,6 +29,11 @@ impl Counter {
         Self::Preemptions,
     ];
 
+    /// True for counters that some servers move only when a request ends.
+    pub(crate) const fn is_of_tokens(self) -> bool {
+        matches!(self, Self::PromptTokens | Self::GeneratedTokens)
+    }
+
     /// Place in a row.
     pub(super) const fn place(self) -> usize {
         self as usize
@@ -49,8 +54,13 @@ impl Counter {
     }
 }
 
-/// Counters come first in a row.
-pub(super) const COUNTERS: usize = Counter::ALL.len();
+/// Counters come first in a row, ends of requests by reason after the others.
+pub(super) const COUNTERS: usize = Counter::ALL.len() + REASON_LIMIT;
+
+/// Place of the ends of one reason in a row.
+pub(super) const fn reason_place(number: usize) -> usize {
+    Counter::ALL.len() + number
+}
 
 /// Place of the sum of a latency in a row, in microseconds.
 pub(super) const fn sum_place(kind: LatencyKind) -> usize {
@@ -81,9 +91,33 @@ pub(super) fn usable(sample: &EngineSample, kind: LatencyKind) -> Option<&Histog
     (whole && rises && histogram.sum_seconds.is_finite()).then_some(histogram)
 }
 
+/// Gives the reasons of a sample that have no number the next ones. False where a reason with a number is not there any more, a total is
+/// not usable, or there are too many.
+pub(super) fn number_reasons(reasons: &mut Vec<String>, sample: &EngineSample) -> bool {
+    let ended = |reason: &String| sample.request_outcomes.get(reason).copied().and_then(whole);
+    let gone = reasons.iter().any(|reason| ended(reason).is_none());
+    if gone || sample.request_outcomes.keys().any(|reason| ended(reason).is_none()) {
+        return false;
+    }
+    for reason in sample.request_outcomes.keys() {
+        if !reasons.contains(reason) {
+            reasons.push(reason.clone());
+        }
+    }
+    reasons.len() <= REASON_LIMIT
+}
+
 /// One row: counters, sums and numbers of observations of the latencies, then their buckets one by one (not cumulative).
-pub(super) fn row(sample: &EngineSample) -> Vec<u64> {
+///
+/// A reason that a sample does not have has ended nothing yet: servers make such a counter when they need it.
+pub(super) fn row(sample: &EngineSample, reasons: &[String]) -> Vec<u64> {
     let mut row = vec![0; HEAD];
+    for (number, reason) in reasons.iter().enumerate() {
+        let ended = sample.request_outcomes.get(reason).copied().and_then(whole);
+        if let Some(place) = row.get_mut(reason_place(number)) {
+            *place = ended.unwrap_or(0);
+        }
+    }
     for counter in Counter::ALL {
         if let Some(place) = row.get_mut(counter.place()) {
             *place = counter.of(sample).unwrap_or(0);
@@ -128,7 +162,9 @@ pub(super) fn comparable(a: &EngineSample, b: &EngineSample) -> bool {
     let counters = Counter::ALL
         .into_iter()
         .all(|counter| counter.of(a).is_some() == counter.of(b).is_some());
+    let tell_reasons = a.request_outcomes.is_empty() == b.request_outcomes.is_empty();
     counters
+        && tell_reasons
         && LatencyKind::ALL
             .into_iter()
             .all(|kind| match (usable(a, kind), usable(b, kind)) {

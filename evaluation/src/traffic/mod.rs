@@ -12,7 +12,8 @@ pub(crate) use window::{LATENCY_WINDOW, Window};
 
 use crate::{EndpointState, TargetObservation, Totals};
 use infmon_crds::v1alpha1::Quantile;
-use infmon_engines::{Histogram, Latency};
+use infmon_engines::{Histogram, Latency, OTHER_REASONS, REASON_LIMIT};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Counters must have been followed for so long before a rate is told: shorter, one long answer looks like a flood.
@@ -87,6 +88,8 @@ pub struct Traffic {
     pub succeeded_per_second: Option<f64>,
     /// Requests per second that failed or were aborted.
     pub failed_per_second: Option<f64>,
+    /// Requests per second that ended, by reason, in the words of the engines; empty where an endpoint does not tell reasons.
+    pub outcomes_per_second: BTreeMap<String, f64>,
     /// Evictions of running requests per second.
     pub preemptions_per_second: Option<f64>,
     /// Share of the prompt tokens that were found in the prefix cache, 0-1; `None` when none was looked up.
@@ -116,6 +119,7 @@ impl Traffic {
             generated_tokens_per_second: rate(totals, Counter::GeneratedTokens),
             succeeded_per_second: rate(totals, Counter::Succeeded),
             failed_per_second: rate(totals, Counter::Failed),
+            outcomes_per_second: outcomes(totals).unwrap_or_default(),
             preemptions_per_second: rate(totals, Counter::Preemptions),
             prefix_cache_hit_ratio: hits.zip(queries).and_then(|(hits, queries)| ratio(hits, queries, 1)),
             failed_share: succeeded
@@ -134,6 +138,21 @@ fn ratio(part: u64, all: u64, enough: u64) -> Option<f64> {
 /// The sum of a rate over the endpoints that take requests; `None` when one with fresh data does not tell.
 pub(crate) fn rate(totals: &Totals<'_>, counter: Counter) -> Option<f64> {
     sum(totals, |target| target.rate(counter, RATE_AFTER))
+}
+
+/// Ends per second by reason, summed over the endpoints; `None` when one with fresh data does not tell. A reason that one of them does not
+/// name has ended nothing there.
+fn outcomes(totals: &Totals<'_>) -> Option<BTreeMap<String, f64>> {
+    let mut all = BTreeMap::<String, f64>::new();
+    for (_, target) in counted(totals) {
+        for (reason, rate) in target.outcome_rates(RATE_AFTER)? {
+            // Servers of several engines may have more between them than one may name.
+            let known = all.contains_key(reason) || all.len() + 1 < REASON_LIMIT;
+            *all.entry(if known { reason } else { OTHER_REASONS }.to_owned())
+                .or_default() += rate;
+        }
+    }
+    Some(all)
 }
 
 fn sum<T: Copy + std::iter::Sum<T>>(totals: &Totals<'_>, of: impl Fn(&TargetObservation) -> Option<T>) -> Option<T> {

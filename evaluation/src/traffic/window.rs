@@ -1,7 +1,8 @@
 //! How much the counters of one server grew over the last minute, and its latencies over the last half of it.
 
 use super::cells::{
-    COUNTERS, Counter, buckets_place, comparable, count_place, packed, row, sum_place, unpacked, usable,
+    COUNTERS, Counter, buckets_place, comparable, count_place, number_reasons, packed, reason_place, row, sum_place,
+    unpacked, usable,
 };
 use super::{LatencyKind, Part};
 use crate::Moment;
@@ -39,20 +40,26 @@ pub(crate) struct Window {
     slots: VecDeque<Slot>,
     /// The oldest slots, which only have counters.
     without_latencies: usize,
+    /// Reasons that requests ended for, in the order of their places in a row.
+    reasons: Vec<String>,
 }
 
 impl Window {
     /// Takes a newer sample in.
     pub(crate) fn push(&mut self, previous: Option<&EngineSample>, taken: Moment, sample: &EngineSample) {
+        let same_reasons = number_reasons(&mut self.reasons, sample);
         let growth = previous
             .zip(self.open)
-            .filter(|(previous, (_, newest))| taken.since(*newest) < HOLE && comparable(previous, sample))
-            .and_then(|(previous, _)| growth(&row(previous), &row(sample)));
+            .filter(|(previous, (_, newest))| {
+                taken.since(*newest) < HOLE && comparable(previous, sample) && same_reasons
+            })
+            .and_then(|(previous, _)| growth(&row(previous, &self.reasons), &row(sample, &self.reasons)));
         let (Some(growth), Some((from, _))) = (growth, self.open) else {
             *self = Self {
                 open: Some((taken, taken)),
                 ..Self::default()
             };
+            number_reasons(&mut self.reasons, sample);
             return;
         };
         add(&mut self.open_grown, &growth);
@@ -107,6 +114,12 @@ impl Window {
         self.grown.get(counter.place()).copied()
     }
 
+    /// Requests that ended, by reason; `None` when the server does not tell reasons or fewer than two samples do.
+    pub(crate) fn outcomes(&self) -> Option<impl Iterator<Item = (&str, u64)>> {
+        let grown = self.grown.get(reason_place(0)..).filter(|_| !self.reasons.is_empty())?;
+        Some(self.reasons.iter().map(String::as_str).zip(grown.iter().copied()))
+    }
+
     /// The observations of a latency, none at all before the second sample; `None` when the server does not give them.
     pub(crate) fn latency<'a>(&'a self, sample: &'a EngineSample, kind: LatencyKind) -> Option<Part<'a>> {
         let histogram = usable(sample, kind)?;
@@ -138,9 +151,14 @@ impl Window {
     /// Bytes on the heap.
     #[cfg(test)]
     fn bytes(&self) -> usize {
+        let reasons = self
+            .reasons
+            .iter()
+            .map(|reason| size_of::<String>() + reason.len())
+            .sum::<usize>();
         let rows = (self.open_grown.capacity() + self.grown.capacity()) * size_of::<u64>();
         let slots = self.slots.capacity() * size_of::<Slot>();
-        rows + slots + self.slots.iter().map(|slot| slot.grown.len()).sum::<usize>()
+        reasons + rows + slots + self.slots.iter().map(|slot| slot.grown.len()).sum::<usize>()
     }
 }
 
@@ -278,6 +296,78 @@ mod tests {
         }
     }
 
+    fn ended(of_reasons: &[(&str, f64)]) -> EngineSample {
+        EngineSample {
+            request_outcomes: of_reasons
+                .iter()
+                .map(|(reason, total)| ((*reason).to_owned(), *total))
+                .collect(),
+            ..sample(0, 0)
+        }
+    }
+
+    #[test]
+    fn a_reason_that_appears_ended_nothing_before_and_one_that_goes_begins_the_window_anew() {
+        let mut server = Server::default();
+        server.says(0, ended(&[("stop", 100.0)]));
+        assert!(
+            server
+                .window
+                .outcomes()
+                .is_none_or(|mut outcomes| outcomes.next().is_none())
+        );
+        let outcomes = |server: &Server| -> Vec<(String, u64)> {
+            let outcomes = server.window.outcomes();
+            outcomes
+                .into_iter()
+                .flatten()
+                .map(|(reason, grown)| (reason.to_owned(), grown))
+                .collect()
+        };
+        let told = |of: &[(&str, u64)]| -> Vec<(String, u64)> {
+            of.iter()
+                .map(|(reason, grown)| ((*reason).to_owned(), *grown))
+                .collect()
+        };
+        server.says(1, ended(&[("stop", 103.0)]));
+        assert_eq!(outcomes(&server), told(&[("stop", 3)]));
+        // Sorted before the other, and with a place after it.
+        server.says(2, ended(&[("abort", 2.0), ("stop", 104.0)]));
+        assert_eq!(outcomes(&server), told(&[("stop", 4), ("abort", 2)]));
+        // One reason alone falls: the server has restarted.
+        server.says(3, ended(&[("abort", 0.0), ("stop", 104.0)]));
+        assert_eq!((outcomes(&server), server.window.covered()), (vec![], Duration::ZERO));
+        server.says(4, ended(&[("abort", 1.0), ("stop", 105.0)]));
+        assert_eq!(outcomes(&server), told(&[("abort", 1), ("stop", 1)]));
+        for (name, next) in [
+            ("one reason goes", ended(&[("stop", 110.0)])),
+            ("one is no number", ended(&[("abort", f64::NAN), ("stop", 110.0)])),
+            ("none is told", ended(&[])),
+        ] {
+            let mut server = Server::default();
+            server.says(0, ended(&[("abort", 1.0), ("stop", 105.0)]));
+            server.says(1, ended(&[("abort", 1.0), ("stop", 106.0)]));
+            server.says(2, next);
+            assert_eq!(
+                (outcomes(&server), server.window.covered()),
+                (vec![], Duration::ZERO),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn reasons_are_counted_over_the_whole_minute() {
+        let mut server = Server::default();
+        for second in 0..=200 {
+            server.says(second, ended(&[("stop", second as f64 * 3.0)]));
+        }
+        let covered = server.window.covered().as_secs();
+        let stop = server.window.outcomes().into_iter().flatten().next();
+        assert!(covered > 50);
+        assert_eq!(stop, Some(("stop", covered * 3)));
+    }
+
     #[test]
     fn other_buckets_or_counters_begin_the_window_anew() {
         let other_bound = || {
@@ -362,7 +452,7 @@ mod tests {
                 })
                 .collect(),
         };
-        for (name, each, limit) in [("idle", 0, 2_300), ("busy", 40, 3_600), ("very busy", 4_000, 4_200)] {
+        for (name, each, limit) in [("idle", 0, 2_800), ("busy", 40, 4_300), ("very busy", 4_000, 5_000)] {
             let mut server = Server::default();
             for second in 0..200 {
                 let token = Some((second * each * 100) as f64);
@@ -372,6 +462,9 @@ mod tests {
                         prompt_tokens_total: token,
                         generated_tokens_total: token,
                         preemptions_total: Some(0.0),
+                        request_outcomes: ["stop", "length", "abort", "error", "repetition"]
+                            .map(|reason| (reason.to_owned(), (second * each) as f64))
+                            .into(),
                         latency: Latency {
                             time_to_first_token: Some(spread(22, second, each)),
                             inter_token: Some(spread(19, second, each * 10)),

@@ -364,6 +364,11 @@ fn the_load_follows_failures() {
                 server.says(|sample| {
                     sample.requests_succeeded_total = Some(ended * (10.0 - failed));
                     sample.requests_failed_total = Some(ended * failed);
+                    sample.request_outcomes = [
+                        ("stop".to_owned(), ended * (10.0 - failed)),
+                        ("abort".to_owned(), ended * failed),
+                    ]
+                    .into();
                 })
             });
             scene.look();
@@ -376,7 +381,34 @@ fn the_load_follows_failures() {
             Some(failed)
         );
         assert_eq!(verdict.traffic.failed_per_second, Some(failed));
+        let outcomes = [("abort".to_owned(), failed), ("stop".to_owned(), 10.0 - failed)];
+        assert_eq!(verdict.traffic.outcomes_per_second, outcomes.into());
     }
+}
+
+#[test]
+fn reasons_of_servers_add_up_and_need_every_server() {
+    let ends = |server: Server, reason: &str, total: u64| {
+        let reason = reason.to_owned();
+        server.says(|sample| sample.request_outcomes = [(reason, total as f64), ("stop".to_owned(), 7.0)].into())
+    };
+    let mut scene = scene([server("a"), server("b"), server("c")]);
+    for second in 0..70 {
+        for (place, reason) in [(0, "abort"), (1, "error"), (2, "abort")] {
+            scene.servers[place] = ends(scene.servers[place].clone(), reason, second * 2);
+        }
+        scene.look();
+        scene.now += 1;
+    }
+    let expected = [
+        ("abort".to_owned(), 4.0),
+        ("error".to_owned(), 2.0),
+        ("stop".to_owned(), 0.0),
+    ];
+    assert_eq!(scene.judge().traffic.outcomes_per_second, expected.into());
+    scene.servers[1] = scene.servers[1].clone().says(|sample| sample.request_outcomes.clear());
+    scene.look();
+    assert!(scene.judge().traffic.outcomes_per_second.is_empty());
 }
 
 #[test]

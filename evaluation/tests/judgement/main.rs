@@ -3,6 +3,7 @@
 
 mod availability;
 mod gpus;
+mod lag;
 mod latency;
 mod memory_risk;
 mod metric;

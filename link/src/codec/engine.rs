@@ -3,7 +3,7 @@
 use super::DecodeError;
 use super::histogram::BoundsTable;
 use crate::wire;
-use infmon_engines::{Engine, EngineSample, Histogram, Latency};
+use infmon_engines::{Engine, EngineSample, Histogram, Latency, REASON_LIMIT};
 
 pub(super) fn encode_sample(sample: &EngineSample, bounds: &mut BoundsTable) -> wire::EngineSample {
     let EngineSample {
@@ -24,6 +24,7 @@ pub(super) fn encode_sample(sample: &EngineSample, bounds: &mut BoundsTable) -> 
         prefix_cache_hit_ratio,
         requests_succeeded_total,
         requests_failed_total,
+        request_outcomes,
         lora_adapters,
         sleeping,
         latency,
@@ -61,6 +62,13 @@ pub(super) fn encode_sample(sample: &EngineSample, bounds: &mut BoundsTable) -> 
         per_output_token: histogram(per_output_token),
         end_to_end: histogram(end_to_end),
         queue_time: histogram(queue_time),
+        request_outcomes: request_outcomes
+            .iter()
+            .map(|(reason, total)| wire::RequestOutcome {
+                reason: reason.clone(),
+                total: *total,
+            })
+            .collect(),
     }
 }
 
@@ -84,6 +92,12 @@ pub(super) fn decode_sample(sample: wire::EngineSample, bounds: &BoundsTable) ->
         prefix_cache_hit_ratio: sample.prefix_cache_hit_ratio,
         requests_succeeded_total: sample.requests_succeeded_total,
         requests_failed_total: sample.requests_failed_total,
+        request_outcomes: sample
+            .request_outcomes
+            .into_iter()
+            .take(REASON_LIMIT)
+            .map(|outcome| (outcome.reason, outcome.total))
+            .collect(),
         lora_adapters: sample.lora_adapters,
         sleeping: sample.sleeping,
         latency: Latency {

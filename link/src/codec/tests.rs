@@ -45,6 +45,7 @@ pub(crate) fn full_engine_sample() -> EngineSample {
         prefix_cache_hit_ratio: Some(0.75),
         requests_succeeded_total: Some(5.0),
         requests_failed_total: Some(6.0),
+        request_outcomes: [("stop".to_owned(), 5.0), ("abort".to_owned(), 0.0)].into(),
         lora_adapters: vec!["sql".to_owned()],
         sleeping: Some(false),
         latency: Latency {
