@@ -51,6 +51,7 @@ struct KvCacheStats {
     cache_hit_rate: Option<f64>,
     max_num_blocks: Option<f64>,
     used_num_blocks: Option<f64>,
+    free_num_blocks: Option<f64>,
     tokens_per_block: Option<f64>,
 }
 
@@ -76,7 +77,8 @@ fn iterations(body: &[u8], forced: Option<Engine>) -> Option<Reading> {
     let cache = last.kv_cache_stats.as_ref();
     let of_cache = |value: fn(&KvCacheStats) -> Option<f64>| number(cache.and_then(value));
     let blocks = of_cache(|cache| cache.max_num_blocks).filter(|blocks| *blocks > 0.0);
-    let used = of_cache(|cache| cache.used_num_blocks);
+    let free = of_cache(|cache| cache.free_num_blocks);
+    let used = of_cache(|cache| cache.used_num_blocks).or_else(|| Some(blocks? - free?).filter(|used| *used >= 0.0));
     let per_block = of_cache(|cache| cache.tokens_per_block).filter(|tokens| *tokens > 0.0);
     let both = |a: Option<f64>, b: Option<f64>| Some((a?, b?));
     Some(reading(

@@ -66,6 +66,25 @@ fn the_iteration_list_of_trtllm_is_read_from_its_end() {
     assert_eq!((reading.sample.waiting, reading.sample.running), (Some(1.0), Some(2.0)));
     assert_eq!(reading.missing, ["kvCacheStats"]);
 
+    // Keys are optional: what is used follows from what is free, and no number from nothing.
+    let cache = |stats: &str| {
+        let list =
+            format!("[{{\"iter\":1,\"numActiveRequests\":1,\"numQueuedRequests\":null,\"kvCacheStats\":{stats}}}]");
+        let sample = read(list).sample;
+        (sample.kv_cache_usage, sample.waiting)
+    };
+    assert_eq!(cache(r#"{"maxNumBlocks":100,"freeNumBlocks":75}"#), (Some(0.25), None));
+    for stats in [
+        "null",
+        "{}",
+        r#"{"maxNumBlocks":100}"#,
+        r#"{"maxNumBlocks":100,"freeNumBlocks":101}"#,
+        r#"{"maxNumBlocks":0,"usedNumBlocks":0}"#,
+        r#"{"maxNumBlocks":100,"usedNumBlocks":-1}"#,
+    ] {
+        assert_eq!(cache(stats), (None, None), "{stats}");
+    }
+
     // Nothing runs, or another reader took it: neither is a queue of 0.
     let empty = BodyReader::new(Some(Engine::TensorRtLlm))
         .read(b"[]")

@@ -76,8 +76,10 @@ fn size(sample: &EngineSample) -> usize {
     ];
     let histogram = |histogram: &Histogram| 30 + 16 * histogram.buckets.len();
     let names = sample.models.iter().chain(&sample.lora_adapters);
+    let reasons = sample.request_outcomes.keys();
     200 + histograms.into_iter().flatten().map(histogram).sum::<usize>()
         + names.map(|name| name.len() + 4).sum::<usize>()
+        + reasons.map(|reason| reason.len() + 13).sum::<usize>()
 }
 
 fn target(now: Instant, id: &TargetId, state: &TargetState) -> TargetReport {

@@ -166,11 +166,9 @@ impl Fetcher {
         self.exchange(connection, path, limit).await
     }
 
-    /// Gives the memory of a large body back.
+    /// Gives the memory of the body back: between two scrapes the reader keeps its layout, and that is as large as the body.
     pub(super) fn let_go(&mut self) {
-        if self.body.capacity() > ORDINARY_BODY_BYTES {
-            self.body = Vec::new();
-        }
+        self.body = Vec::new();
         self.leave = None;
     }
 
@@ -255,6 +253,10 @@ impl Fetcher {
 
     /// Reads up to `limit` bytes; false when there is more.
     async fn read(&mut self, body: &mut Incoming, limit: usize) -> Result<bool, hyper::Error> {
+        let promised = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        if let Some(bytes) = promised.filter(|bytes| *bytes <= limit.min(ORDINARY_BODY_BYTES)) {
+            self.body.reserve_exact(bytes);
+        }
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             if data.len() > limit - self.body.len() {

@@ -170,7 +170,9 @@ async fn keep_scraping(
             }
         };
         metrics.scraped(failure, began.elapsed());
-        cell.record(scraper.name(), result);
+        if let Some(before) = cell.record(scraper.name(), result) {
+            scraper.reuse(before);
+        }
         scraped.notify_one();
     }
 }

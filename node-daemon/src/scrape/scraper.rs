@@ -44,6 +44,8 @@ pub(super) struct Scraper {
     fetcher: Fetcher,
     engine: Option<Engine>,
     reader: BodyReader,
+    /// A reading that nobody needs any more: the next one takes its memory.
+    spare: Reading,
     slots: Extra,
     loads: Extra,
     props: Extra,
@@ -72,6 +74,7 @@ impl Scraper {
             fetcher: Fetcher::new(target.scheme, &target.address, policy, large_bodies),
             engine: target.engine,
             reader: BodyReader::new(target.engine),
+            spare: Reading::default(),
             health: None,
             known: target.engine,
             refused: None,
@@ -121,22 +124,33 @@ impl Scraper {
         })
     }
 
+    /// Takes the memory of a scrape that nobody needs any more.
+    pub(super) fn reuse(&mut self, before: Good) {
+        let Recognition { missing, hint } = before.recognition;
+        self.spare = Reading {
+            sample: before.sample,
+            missing,
+            hint,
+        };
+    }
+
     /// Reads the fetcher's body.
     fn read(&mut self) -> Result<Reading, Failing> {
         let body = self.fetcher.body();
-        let reading = self.reader.read(body);
+        let mut reading = std::mem::take(&mut self.spare);
+        let done = self.reader.read_into(body, &mut reading);
         if body.len() > ORDINARY_BODY_BYTES {
             // The reader keeps the layout of a body, which is as large as the body.
             self.reader = BodyReader::new(self.engine);
         }
-        reading.map_err(|error| {
-            let kind = match error {
-                ReadError::Empty | ReadError::Json { .. } | ReadError::Malformed { .. } => FailureKind::Malformed,
-                ReadError::UnknownEngine { .. } | ReadError::WrongEngine { .. } => FailureKind::UnknownEngine,
-                ReadError::TooManySeries => FailureKind::BodyTooLarge,
-            };
-            self.failing(kind, &error)
-        })
+        let Err(error) = done else { return Ok(reading) };
+        self.spare = reading;
+        let kind = match error {
+            ReadError::Empty | ReadError::Json { .. } | ReadError::Malformed { .. } => FailureKind::Malformed,
+            ReadError::UnknownEngine { .. } | ReadError::WrongEngine { .. } => FailureKind::UnknownEngine,
+            ReadError::TooManySeries => FailureKind::BodyTooLarge,
+        };
+        Err(self.failing(kind, &error))
     }
 
     /// Fetches the metrics into the fetcher's body.

@@ -40,7 +40,9 @@ impl TargetCell {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn record(&self, name: &str, result: Result<Good, Failing>) {
+    /// Records what a scrape gave. The good scrape before it comes back, unless a report is being made of it, so that its memory serves the
+    /// next one.
+    pub(super) fn record(&self, name: &str, result: Result<Good, Failing>) -> Option<Good> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(good) => {
@@ -48,7 +50,8 @@ impl TargetCell {
                     let seconds = since.elapsed().as_secs();
                     tracing::info!(target = name, failed_for_seconds = seconds, "scraped again");
                 }
-                state.last = Some(Arc::new(good));
+                let before = state.last.replace(Arc::new(good));
+                before.and_then(Arc::into_inner)
             }
             Err(failing) => {
                 let before = state.failing.take();
@@ -59,6 +62,7 @@ impl TargetCell {
                 }
                 let since = before.map_or_else(Instant::now, |(_, since)| since);
                 state.failing = Some((Arc::new(failing), since));
+                None
             }
         }
     }
@@ -82,6 +86,17 @@ mod tests {
             kind,
             message: kind.as_str().to_owned(),
         }
+    }
+
+    #[test]
+    fn what_a_new_sample_replaces_comes_back_unless_somebody_reads_it() {
+        let cell = TargetCell::default();
+        assert!(cell.record("a", Ok(good())).is_none());
+        let first = cell.state().last.map(|good| good.at);
+        assert!(cell.record("a", Err(failing(FailureKind::Timeout))).is_none());
+        assert_eq!(cell.record("a", Ok(good())).map(|good| good.at), first);
+        let read = cell.state();
+        assert!(cell.record("a", Ok(good())).is_none() && read.last.is_some());
     }
 
     #[test]
