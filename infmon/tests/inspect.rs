@@ -114,10 +114,10 @@ fn the_text_names_the_series_of_each_field() {
     assert_eq!((code, errors.as_str()), (0, ""));
     for line in [
         "vllm-dp2.txt: VLLM v1-0.12+, model meta-llama/Llama-3.1-8B-Instruct\n",
-        "\nFIELD                        VALUE              SERIES\n",
-        "\nwaiting                      8                  vllm:num_requests_waiting (2 series)\n",
-        "\nkvCacheCapacityTokens        853344             vllm:cache_config_info (2 series)\n",
-        "\nlatency.queueTime            80, mean 21.6 ms   vllm:request_queue_time_seconds (2 series)\n",
+        "\nFIELD                        VALUE               SERIES\n",
+        "\nwaiting                      8                   vllm:num_requests_waiting (2 series)\n",
+        "\nkvCacheCapacityTokens        853344              vllm:cache_config_info (2 series)\n",
+        "\nlatency.queueTime            80, mean 21.6 ms    vllm:request_queue_time_seconds (2 series)\n",
         "\nAbsent: maxConcurrency, ",
         "vllm:iteration_tokens_total 32",
     ] {

@@ -4,7 +4,7 @@ use infmon_engines::EngineSample;
 use serde_json::{Map, Value};
 
 /// The fields that tell of the state of a server, in the order in which they are shown.
-pub(crate) const NAMES: [&str; 21] = [
+pub(crate) const NAMES: [&str; 22] = [
     "waiting",
     "running",
     "maxConcurrency",
@@ -19,6 +19,7 @@ pub(crate) const NAMES: [&str; 21] = [
     "prefixCacheHitRatio",
     "requestsSucceededTotal",
     "requestsFailedTotal",
+    "requestOutcomes",
     "loraAdapters",
     "sleeping",
     "latency.timeToFirstToken",
@@ -83,6 +84,7 @@ mod tests {
             prefix_cache_hit_ratio: one(),
             requests_succeeded_total: one(),
             requests_failed_total: one(),
+            request_outcomes: [("stop".to_owned(), 1.0)].into(),
             lora_adapters: vec!["l".into()],
             sleeping: Some(false),
             latency: Latency {

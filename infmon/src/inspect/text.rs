@@ -100,6 +100,7 @@ impl View {
             .filter_map(|name| {
                 let source = self.sources.iter().find(|source| source.field == name);
                 let value = match fields.get(name) {
+                    Some(Value::Object(reasons)) if name == "requestOutcomes" => shown_reasons(reasons),
                     Some(value) => shown(value),
                     // An empty list of adapters is a value: none is loaded.
                     None if name == "loraAdapters" && source.is_some() => "none".to_owned(),
@@ -167,10 +168,12 @@ impl View {
     }
 }
 
-/// The series that one rank or process has of a field: those of a histogram are a bucket per bound, a sum and a count.
+/// The series that one rank or process has of a field: those of a histogram are a bucket per bound, a sum and a count; of ends, one per
+/// reason.
 fn series_of_one(value: &Value) -> usize {
     let buckets = value.get("buckets").and_then(Value::as_array);
-    buckets.map_or(1, |buckets| buckets.len() + 2)
+    let reasons = value.as_object().map(serde_json::Map::len);
+    buckets.map(|buckets| buckets.len() + 2).or(reasons).unwrap_or(1)
 }
 
 /// The names behind a field, and how many copies they have where that is not one.
@@ -215,6 +218,26 @@ fn shown(value: &Value) -> String {
             words
         }
         Value::Null | Value::String(_) => cut(&clean(&value.to_string())),
+    }
+}
+
+/// Those that ended some request, the most frequent first.
+fn shown_reasons(reasons: &serde_json::Map<String, Value>) -> String {
+    let total = |value: &Value| value.as_f64().unwrap_or_default();
+    let mut reasons: Vec<(String, f64)> = reasons
+        .iter()
+        .map(|(reason, value)| (clean(reason), total(value)))
+        .collect();
+    reasons.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let some: Vec<String> = reasons
+        .iter()
+        .filter(|(_, total)| *total > 0.0)
+        .map(|(reason, total)| format!("{reason} {}", shown_number(Some(*total))))
+        .collect();
+    if some.is_empty() {
+        "0".to_owned()
+    } else {
+        cut(&some.join(", "))
     }
 }
 
@@ -305,6 +328,16 @@ mod tests {
         let text = view.text();
         let end = "Ignored: 2 families with 4 series, and 2 times of creation\n  a_total 2, b 2\n";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn reasons_that_ended_nothing_are_left_to_the_json() {
+        let reasons = |json: &str| shown_reasons(&serde_json::from_str(json).unwrap());
+        assert_eq!(
+            reasons(r#"{"abort": 0, "length": 3, "stop": 40.0}"#),
+            "stop 40, length 3"
+        );
+        assert_eq!(reasons(r#"{"abort": 0}"#), "0");
     }
 
     #[test]

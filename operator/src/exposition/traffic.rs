@@ -9,6 +9,7 @@ use prometheus_client::registry::Unit;
 pub(super) struct TrafficFamilies {
     tokens: Family,
     requests: Family,
+    outcomes: Family,
     preemptions: Family,
     prefix: Family,
     queue_time: Family,
@@ -27,6 +28,11 @@ impl TrafficFamilies {
             requests: gauge(
                 "infmon_monitor_requests_per_second",
                 "Requests per second that ended in the last minute, over all endpoints, by outcome",
+                None,
+            ),
+            outcomes: gauge(
+                "infmon_monitor_request_outcomes_per_second",
+                "Requests per second that ended in the last minute, over all endpoints, by reason in the words of the engine",
                 None,
             ),
             preemptions: gauge(
@@ -66,6 +72,9 @@ impl TrafficFamilies {
         self.requests
             .add(&with("outcome", "succeeded"), traffic.succeeded_per_second);
         self.requests.add(&with("outcome", "failed"), traffic.failed_per_second);
+        for (reason, rate) in &traffic.outcomes_per_second {
+            self.outcomes.add(&with("reason", reason), Some(*rate));
+        }
         self.preemptions.add(labels, traffic.preemptions_per_second);
         self.prefix.add(labels, traffic.prefix_cache_hit_ratio);
         self.queue_time.add(labels, traffic.queue_time_seconds);
@@ -81,10 +90,11 @@ impl TrafficFamilies {
         }
     }
 
-    pub(super) fn into_families(self) -> [Family; 6] {
+    pub(super) fn into_families(self) -> [Family; 7] {
         [
             self.tokens,
             self.requests,
+            self.outcomes,
             self.preemptions,
             self.prefix,
             self.queue_time,
@@ -115,6 +125,7 @@ mod tests {
         families.add(&labels, &Traffic::default());
         let traffic = Traffic {
             generated_tokens_per_second: Some(412.5),
+            outcomes_per_second: [("stop".to_owned(), 2.0), ("abort".to_owned(), 0.0)].into(),
             quantiles: vec![
                 (LatencyKind::TimeToFirstToken, Quantile::P50, Estimate::About(0.25)),
                 (LatencyKind::TimeToFirstToken, Quantile::P99, Estimate::MoreThan(2560.0)),
@@ -122,7 +133,7 @@ mod tests {
             ..Traffic::default()
         };
         families.add(&labels, &traffic);
-        let [tokens, requests, preemptions, prefix, queue_time, latency] = families.into_families();
+        let [tokens, requests, outcomes, preemptions, prefix, queue_time, latency] = families.into_families();
         for family in [requests, preemptions, prefix, queue_time] {
             assert!(family.series.is_empty(), "{}", family.name);
         }
@@ -136,6 +147,8 @@ mod tests {
             })
             .collect()
         };
+        let expected = [("chat abort".to_owned(), 0.0), ("chat stop".to_owned(), 2.0)];
+        assert_eq!(series(outcomes), expected);
         assert_eq!(series(tokens), [("chat generated".to_owned(), 412.5)]);
         let expected = [
             ("chat time_to_first_token 0.5".to_owned(), 0.25),
