@@ -1,6 +1,6 @@
 //! Everything that has to pass before a change is merged, with the time that each step took.
 
-use crate::{e2e, generate, test, verify, workspace};
+use crate::{e2e, generate, instructions, test, verify, workspace};
 use anyhow::bail;
 use infmon_control_plane::{HelmVersion, Tools};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Cheap steps and steps that fail often come first.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", || {
         workspace::run({
             let mut command = workspace::cargo();
@@ -40,6 +40,7 @@ const STEPS: [Step; 11] = [
         workspace::run(command)
     }),
     ("tests", || test::run(&[])),
+    ("instructions", instructions::run_where_possible),
     ("real cluster", e2e::run_where_possible),
 ];
 

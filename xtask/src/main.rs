@@ -8,14 +8,18 @@
 //! | `image` | the container images |
 //! | `cluster` | a real cluster on this machine, with the product in it |
 //! | `e2e` | the suite on a real cluster |
+//! | `fuzz` | inputs led by coverage, for the reader of bodies |
+//! | `instructions` | how many instructions reading a body takes |
 //! | `ci` | everything that has to pass before a change is merged |
 //! | `workspace` | the repository's folder, its files, programs run in it |
 
 mod ci;
 mod cluster;
 mod e2e;
+mod fuzz;
 mod generate;
 mod image;
+mod instructions;
 mod test;
 mod verify;
 mod workspace;
@@ -59,6 +63,14 @@ enum Command {
     },
     /// Run the suite on a real cluster: the one of KUBECONFIG, or one that is started for it
     E2e(e2e::Arguments),
+    /// Change bodies by what they make the reader do, for some time, and look for a panic or a difference
+    Fuzz(fuzz::Arguments),
+    /// Count the instructions that reading a body takes, with valgrind; fail 10 % above what is recorded
+    Instructions {
+        /// Record the counts instead, in engines/benches/instructions.txt
+        #[arg(long)]
+        record: bool,
+    },
     /// Everything that has to pass before a change is merged
     Ci,
 }
@@ -71,6 +83,8 @@ fn main() -> ExitCode {
         Command::Image(arguments) => image::run(&arguments),
         Command::Cluster { action } => cluster::run(action),
         Command::E2e(arguments) => e2e::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Instructions { record } => instructions::run(record),
         Command::Ci => ci::run(),
     };
     match done {
