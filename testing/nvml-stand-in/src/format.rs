@@ -14,6 +14,11 @@
 //! memory_total_mib = 81559
 //! utilization = 87                        # `unsupported` for what the GPU does not tell
 //! throttle.hardware_thermal = 0.38        # duty: the counter advances by 0.38 s each second
+//! ecc_volatile = 0                        # uncorrectable errors since the driver loaded; also ecc_aggregate
+//! remap_pending = 0                       # also remapped_rows, remap_failed, retired_pages, retirement_pending
+//! recovery_action = 0
+//! xid = 1:119                             # serial number and XID; told once, to those who listen by then; may be repeated
+//! event = 2:0x2:0                         # the same with the bit of the event and its data; `@3` at the end is a MIG instance
 //! process = 4711:65536                    # pid:MiB, `?` for unknown MiB; may be repeated
 //! fail = GpuLost                          # every call; `GpuLost@GetMemoryInfo` only that one; may be repeated
 //! hang = GetPowerUsage
@@ -25,7 +30,7 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use crate::codes::Call;
-use crate::scenario::{Failure, Gpu, Process, Scenario};
+use crate::scenario::{Event, Failure, Gpu, Process, Scenario};
 
 const UNSUPPORTED: &str = "unsupported";
 
@@ -123,6 +128,24 @@ fn read_gpu(gpu: &mut Gpu, key: &str, value: &str) -> Result<(), String> {
         "margin" => gpu.margin = optional(value)?,
         "memory_temperature" => gpu.memory_temperature = optional(value)?,
         "recovery_action" => gpu.recovery_action = optional(value)?,
+        "ecc_volatile" => gpu.ecc_volatile = optional(value)?,
+        "ecc_aggregate" => gpu.ecc_aggregate = optional(value)?,
+        "remapped_rows" => gpu.remapped_rows = optional(value)?,
+        "remap_pending" => gpu.remap_pending = optional(value)?,
+        "remap_failed" => gpu.remap_failed = optional(value)?,
+        "retired_pages" => gpu.retired_pages = optional(value)?,
+        "retirement_pending" => gpu.retirement_pending = optional(value)?,
+        "xid" => {
+            let (serial, number) = value.split_once(':').ok_or("expected serial:number")?;
+            gpu.events.push(event(serial, Event::XID, number)?);
+        }
+        "event" => {
+            let mut parts = value.splitn(3, ':');
+            let (Some(serial), Some(kind), Some(data)) = (parts.next(), parts.next(), parts.next()) else {
+                return Err("expected serial:bit:data".to_owned());
+            };
+            gpu.events.push(event(serial, bits(kind)?, data)?);
+        }
         "clocks_event_reasons" => gpu.clocks_event_reasons = Some(bits(value)?),
         "process" => {
             let (pid, used) = value.split_once(':').ok_or("expected pid:MiB")?;
@@ -148,6 +171,19 @@ fn read_gpu(gpu: &mut Gpu, key: &str, value: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn event(serial: &str, kind: u64, data: &str) -> Result<Event, String> {
+    let (data, gpu_instance) = match data.split_once('@') {
+        Some((data, instance)) => (data, Some(number(instance)?)),
+        None => (data, None),
+    };
+    Ok(Event {
+        serial: number(serial)?,
+        kind,
+        data: number(data)?,
+        gpu_instance,
+    })
 }
 
 fn list(value: &str) -> impl Iterator<Item = &str> {
@@ -210,6 +246,16 @@ fn write_gpu(formatter: &mut fmt::Formatter<'_>, gpu: &Gpu) -> fmt::Result {
     write_optional(formatter, "margin", gpu.margin)?;
     write_optional(formatter, "memory_temperature", gpu.memory_temperature)?;
     write_optional(formatter, "recovery_action", gpu.recovery_action)?;
+    write_optional(formatter, "ecc_volatile", gpu.ecc_volatile)?;
+    write_optional(formatter, "ecc_aggregate", gpu.ecc_aggregate)?;
+    write_optional(formatter, "remapped_rows", gpu.remapped_rows)?;
+    write_optional(formatter, "remap_pending", gpu.remap_pending)?;
+    write_optional(formatter, "remap_failed", gpu.remap_failed)?;
+    write_optional(formatter, "retired_pages", gpu.retired_pages)?;
+    write_optional(formatter, "retirement_pending", gpu.retirement_pending)?;
+    for event in &gpu.events {
+        write_event(formatter, event)?;
+    }
     if let Some(reasons) = gpu.clocks_event_reasons {
         writeln!(formatter, "clocks_event_reasons = {reasons:#x}")?;
     }
@@ -229,6 +275,17 @@ fn write_gpu(formatter: &mut fmt::Formatter<'_>, gpu: &Gpu) -> fmt::Result {
         }
     }
     write_list(formatter, "hang", &gpu.hang)
+}
+
+fn write_event(formatter: &mut fmt::Formatter<'_>, event: &Event) -> fmt::Result {
+    match event.kind {
+        Event::XID => write!(formatter, "xid = {}:{}", event.serial, event.data)?,
+        kind => write!(formatter, "event = {}:{kind:#x}:{}", event.serial, event.data)?,
+    }
+    match event.gpu_instance {
+        Some(instance) => writeln!(formatter, "@{instance}"),
+        None => writeln!(formatter),
+    }
 }
 
 fn write_list<T: Display>(formatter: &mut fmt::Formatter<'_>, key: &str, entries: &[T]) -> fmt::Result {

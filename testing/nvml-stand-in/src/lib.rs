@@ -15,4 +15,4 @@ mod scenario;
 pub use codes::{Call, Cause, ReturnCode};
 pub use install::{LIBRARY_NAME, STATE_NAME, StandIn};
 pub use profiles::Profile;
-pub use scenario::{Failure, Gpu, Process, Scenario};
+pub use scenario::{Event, Failure, Gpu, Process, Scenario};

@@ -30,7 +30,18 @@ struct Facts {
     margin: Option<i32>,
     memory_temperature: Option<u32>,
     recovery_action: Option<u32>,
+    /// How its memory is repaired; `None` has no ECC.
+    repair: Option<Repair>,
     uncounted: &'static [Cause],
+}
+
+/// How a GPU takes faulty memory out of use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    /// Ampere and newer.
+    Rows,
+    /// Older ones.
+    Pages,
 }
 
 impl Profile {
@@ -46,6 +57,7 @@ impl Profile {
                 margin: Some(35),
                 memory_temperature: Some(61),
                 recovery_action: Some(0),
+                repair: Some(Repair::Rows),
                 uncounted: &[],
             },
             Self::L40S => Facts {
@@ -58,6 +70,7 @@ impl Profile {
                 margin: Some(32),
                 memory_temperature: None,
                 recovery_action: Some(0),
+                repair: Some(Repair::Rows),
                 uncounted: &[],
             },
             Self::T4 => Facts {
@@ -70,6 +83,7 @@ impl Profile {
                 margin: None,
                 memory_temperature: None,
                 recovery_action: None,
+                repair: Some(Repair::Pages),
                 uncounted: &[Cause::BoardLimit, Cause::Reliability],
             },
             Self::Rtx4090 => Facts {
@@ -82,6 +96,7 @@ impl Profile {
                 margin: Some(27),
                 memory_temperature: None,
                 recovery_action: None,
+                repair: None,
                 uncounted: &[],
             },
         }
@@ -92,11 +107,21 @@ impl Profile {
     pub fn gpu(self, ordinal: u32) -> Gpu {
         let facts = self.facts();
         let (memory_total_mib, memory_reserved_mib) = facts.memory_mib;
+        let by = |repair| (facts.repair == Some(repair)).then_some(0);
+        let (rows, pages) = (by(Repair::Rows), by(Repair::Pages));
         Gpu {
             name: facts.name.to_owned(),
             uuid: format!("GPU-5d7a1f00-0000-4000-8000-{ordinal:012x}"),
             memory_total_mib,
             memory_reserved_mib,
+            ecc_volatile: facts.repair.map(|_| 0),
+            ecc_aggregate: facts.repair.map(|_| 0),
+            remapped_rows: rows,
+            remap_pending: rows,
+            remap_failed: rows,
+            retired_pages: pages,
+            retirement_pending: pages,
+            events: Vec::new(),
             memory_used_mib: memory_total_mib * 9 / 10,
             utilization: Some(87),
             memory_utilization: Some(41),

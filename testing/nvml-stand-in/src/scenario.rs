@@ -60,6 +60,22 @@ pub struct Gpu {
     pub memory_temperature: Option<u32>,
     /// Driver's recovery action (field 230): 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset.
     pub recovery_action: Option<u32>,
+    /// Uncorrectable ECC errors since the driver loaded (field 4).
+    pub ecc_volatile: Option<u64>,
+    /// Uncorrectable ECC errors of the GPU's life (field 6).
+    pub ecc_aggregate: Option<u64>,
+    /// Rows remapped after uncorrectable errors (field 143).
+    pub remapped_rows: Option<u32>,
+    /// A row waits to be remapped by the next reset: 0 or 1 (field 144).
+    pub remap_pending: Option<u32>,
+    /// A row could not be remapped: 0 or 1 (field 145).
+    pub remap_failed: Option<u32>,
+    /// Pages retired after double-bit errors (field 30).
+    pub retired_pages: Option<u32>,
+    /// A page waits to be retired by the next reset: 0 or 1 (field 31).
+    pub retirement_pending: Option<u32>,
+    /// Events, each delivered once to every event set that had the GPU registered when the event was written.
+    pub events: Vec<Event>,
     /// Clocks event bitmask; `None` derives it from [`Self::throttle`].
     pub clocks_event_reasons: Option<u64>,
     /// Duty by cause: the counter advances by this share of real time. A cause that is not named stands still; `None` is not counted at all.
@@ -70,6 +86,26 @@ pub struct Gpu {
     pub fail: Vec<Failure>,
     /// Calls that do not return on this GPU.
     pub hang: Vec<Call>,
+}
+
+/// Something that the driver tells of as it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Tells events of one GPU apart; the same number is the same event.
+    pub serial: u32,
+    /// Bit of `nvmlEventType`: 0x8 for an XID.
+    pub kind: u64,
+    /// The XID number; 0 for others.
+    pub data: u64,
+    /// GPU instance of MIG.
+    pub gpu_instance: Option<u32>,
+}
+
+impl Event {
+    /// Bit of an XID.
+    pub const XID: u64 = 0x8;
+    /// Bit of a double-bit ECC error.
+    pub const DOUBLE_BIT_ECC: u64 = 0x2;
 }
 
 /// A process on a [`Gpu`].
@@ -170,6 +206,25 @@ impl Gpu {
         self.processes.push(Process {
             pid,
             used_mib: Some(used_mib),
+        });
+        self
+    }
+
+    /// Adds an XID with the next serial number.
+    #[must_use]
+    pub fn xid(self, number: u64) -> Self {
+        self.event(Event::XID, number)
+    }
+
+    /// Adds an event with the next serial number.
+    #[must_use]
+    pub fn event(mut self, kind: u64, data: u64) -> Self {
+        let serial = self.events.last().map_or(1, |event| event.serial + 1);
+        self.events.push(Event {
+            serial,
+            kind,
+            data,
+            gpu_instance: None,
         });
         self
     }

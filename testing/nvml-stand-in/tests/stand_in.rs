@@ -1,6 +1,6 @@
 //! The state file survives a round trip and refuses what it does not know; the installed library exports what it should.
 
-use infmon_nvml_stand_in::{Cause, Gpu, Process, Profile, ReturnCode, Scenario, StandIn};
+use infmon_nvml_stand_in::{Cause, Event, Gpu, Process, Profile, ReturnCode, Scenario, StandIn};
 
 #[test]
 fn every_profile_survives_the_round_trip() {
@@ -24,6 +24,10 @@ fn everything_that_goes_wrong_survives_the_round_trip() {
         used_mib: None,
     });
     gpu.clocks_event_reasons = Some(0x604);
+    gpu = gpu.xid(119).event(Event::DOUBLE_BIT_ECC, 0);
+    gpu.events[1].gpu_instance = Some(3);
+    gpu.remap_pending = Some(1);
+    gpu.ecc_aggregate = Some(u64::MAX);
     let scenario = Scenario::new("570.172.08")
         .init_error(ReturnCode::LIB_RM_VERSION_MISMATCH)
         .missing_symbol("nvmlDeviceGetMarginTemperature")
@@ -48,6 +52,7 @@ fn a_line_that_is_not_understood_is_named() {
             "driver = 1\ninit_error = Tired",
             "line 2: init_error: no such NVML return code: Tired",
         ),
+        ("driver = 1\n[gpu 0]\nxid = 119", "line 3: xid: expected serial:number"),
         ("# nothing", "line 1: no driver version"),
     ];
     for (text, message) in table {

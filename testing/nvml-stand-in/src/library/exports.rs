@@ -23,7 +23,7 @@ pub fn on_gpu(symbol: &str, device: Device, answer: impl FnOnce(&World, usize) -
     call(symbol, index, |world| answer(world, index.unwrap_or(usize::MAX)))
 }
 
-fn on_driver(symbol: &str, answer: impl FnOnce(&mut World) -> Answer) -> u32 {
+pub fn on_driver(symbol: &str, answer: impl FnOnce(&mut World) -> Answer) -> u32 {
     call(symbol, None, answer)
 }
 

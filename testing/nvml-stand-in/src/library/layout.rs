@@ -1,6 +1,6 @@
 //! The C structures of `nvml.h` that the stand-in fills in (x86-64 and aarch64 agree on them).
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 #[repr(C)]
 pub struct MemoryV2 {
@@ -68,7 +68,17 @@ pub struct MarginTemperatureV1 {
     pub margin: c_int,
 }
 
+#[repr(C)]
+pub struct EventData {
+    pub device: *mut c_void,
+    pub event_type: u64,
+    pub event_data: u64,
+    pub gpu_instance_id: c_uint,
+    pub compute_instance_id: c_uint,
+}
+
 const _: () = assert!(size_of::<MemoryV2>() == 40);
 const _: () = assert!(size_of::<ProcessInfo>() == 24);
 const _: () = assert!(size_of::<FieldValue>() == 40);
 const _: () = assert!(size_of::<PciInfo>() == 68);
+const _: () = assert!(size_of::<EventData>() == 32);

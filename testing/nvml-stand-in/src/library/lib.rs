@@ -2,6 +2,7 @@
 
 #[path = "../codes.rs"]
 mod codes;
+mod events;
 mod exports;
 #[path = "../format.rs"]
 mod format;

@@ -25,6 +25,13 @@ fn field(world: &World, index: usize, id: c_uint) -> Option<(c_uint, u64)> {
         185 | 186 => number(gpu.power_mw),
         189 => number(gpu.power_limit_default_mw),
         190 | 192 => number(gpu.power_limit_mw),
+        4 => Some((UNSIGNED_LONG_LONG, gpu.ecc_volatile?)),
+        6 => Some((UNSIGNED_LONG_LONG, gpu.ecc_aggregate?)),
+        30 => number(gpu.retired_pages),
+        31 => number(gpu.retirement_pending),
+        143 => number(gpu.remapped_rows),
+        144 => number(gpu.remap_pending),
+        145 => number(gpu.remap_failed),
         230 => number(gpu.recovery_action),
         _ => {
             let cause = Cause::ALL.into_iter().find(|cause| cause.field_id(renumbered) == id)?;

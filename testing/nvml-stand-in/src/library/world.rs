@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::codes::{Call, Cause, ReturnCode};
+use crate::events::EventSets;
 use crate::scenario::{Gpu, Scenario};
 
 /// How often the state file is looked at.
@@ -22,6 +23,7 @@ static WORLD: Mutex<World> = Mutex::new(World {
     since: SystemTime::UNIX_EPOCH,
     totals: Vec::new(),
     initialised: 0,
+    event_sets: EventSets::new(),
 });
 
 pub struct World {
@@ -34,6 +36,7 @@ pub struct World {
     totals: Vec<Totals>,
     /// Count of `nvmlInit` not yet matched by `nvmlShutdown`.
     pub initialised: u32,
+    pub event_sets: EventSets,
 }
 
 /// Counters of a GPU at `World::since`.
