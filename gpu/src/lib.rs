@@ -3,15 +3,20 @@
 //! Without the feature this crate is plain data and pure functions: what the operator needs.
 
 mod findings;
+mod health;
+mod incident;
 mod sample;
 #[cfg(feature = "nvml")]
 mod session;
 mod snapshot;
 mod throttle;
+pub mod xid;
 
 pub use findings::{Finding, lost_clocks, power_cap_costs_clocks, supporting_evidence};
+pub use health::{GpuHealth, RecoveryAction, StandingFault, ecc_growth};
+pub use incident::{INCIDENT_COUNTS_FOR, Incident, IncidentKind, IncidentLog, counts};
 pub use sample::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
 #[cfg(feature = "nvml")]
 pub use session::{GpuMonitor, MonitorOptions, Stopped};
-pub use snapshot::{CallClass, CallStats, FailedGpu, Snapshot};
+pub use snapshot::{CallClass, CallStats, FailedGpu, GpuFailure, Snapshot};
 pub use throttle::{CauseDuty, PLAUSIBLE_DUTY, ThrottleWindow, duty, implausible};

@@ -1,5 +1,6 @@
 //! One GPU at one moment, in vendor-neutral words. Unknown is `None`, never 0.
 
+use crate::health::GpuHealth;
 use serde::{Deserialize, Serialize};
 
 /// Causes for which a GPU loses clocks, as far as they have a cumulative counter in the driver.
@@ -86,6 +87,8 @@ pub struct GpuSample {
     pub memory_total_bytes: Option<u64>,
     /// Device memory free, bytes. Occupied is total - free (the driver's `used` excludes its own reserve).
     pub memory_free_bytes: Option<u64>,
+    /// Device memory that processes hold, bytes, as the driver counts it: without its own reserve.
+    pub memory_used_bytes: Option<u64>,
     /// Share of time in which at least one kernel ran, 0-100.
     pub utilization_percent: Option<u32>,
     /// Share of time in which memory was read or written, 0-100.
@@ -116,6 +119,8 @@ pub struct GpuSample {
     pub clocks_event_reasons: Option<u64>,
     /// Processes on this GPU; `None` until the first slow tick or where the driver refuses.
     pub processes: Option<Vec<GpuProcess>>,
+    /// What the driver says of the state of the GPU and its memory.
+    pub health: GpuHealth,
 }
 
 /// State of the driver session of a node.

@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
+use crate::incident::Incident;
 use crate::sample::{DriverState, GpuSample};
 
 /// Everything known about the GPUs of a node at one moment.
@@ -13,8 +16,10 @@ pub struct Snapshot {
     pub taken: Option<Instant>,
     /// The GPUs that answered, in enumeration order.
     pub samples: Vec<GpuSample>,
-    /// The GPUs that are enumerated and do not answer: lost, in need of a reset, or not permitted.
+    /// The GPUs that do not answer: lost, in need of a reset, or not permitted.
     pub failed: Vec<FailedGpu>,
+    /// What happened to GPUs since the monitor started, as far as it is not long over.
+    pub incidents: Vec<Incident>,
     /// Rounds of samples since the monitor started.
     pub ticks: u64,
     /// What the driver calls took, since the monitor started; only classes that were called.
@@ -28,10 +33,43 @@ pub struct FailedGpu {
     pub index: u32,
     /// `GPU-<uuid>`, where it was seen before.
     pub uuid: Option<String>,
-    /// Whether the driver says that it is gone from the bus; other failures may be permissions or a pending reset.
-    pub lost: bool,
+    /// Number in its device file, where it was seen before.
+    pub minor_number: Option<u32>,
+    /// How it fails.
+    pub failure: GpuFailure,
     /// Text of the driver, for people.
     pub message: String,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// How a GPU fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum GpuFailure {
+    /// The driver says that it is gone from the bus.
+    Lost,
+    /// It was there before, and the driver does not enumerate it any more.
+    NotEnumerated,
+    /// The driver refuses to use it before a reset.
+    ResetRequired,
+    /// Any other refusal, for example a missing permission: nobody can say how the GPU is.
+    Refused,
+}
+
+impl GpuFailure {
+    /// Every failure, worst first.
+    pub const ALL: [Self; 4] = [Self::Lost, Self::NotEnumerated, Self::ResetRequired, Self::Refused];
+
+    /// Name used on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "Lost",
+            Self::NotEnumerated => "NotEnumerated",
+            Self::ResetRequired => "ResetRequired",
+            Self::Refused => "Refused",
+        }
+    }
 }
 
 /// Cost of one class of driver calls.
@@ -72,11 +110,15 @@ pub enum CallClass {
     EventReasons,
     /// Process lists.
     Processes,
+    /// The batch of ECC counts and memory repair.
+    Health,
+    /// Registering for events, and waiting for the thread that listens to end.
+    Events,
 }
 
 impl CallClass {
     /// Every class.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Init,
         Self::Shutdown,
         Self::Facts,
@@ -88,6 +130,8 @@ impl CallClass {
         Self::Temperature,
         Self::EventReasons,
         Self::Processes,
+        Self::Health,
+        Self::Events,
     ];
 
     /// Name used as a metric label.
@@ -105,6 +149,8 @@ impl CallClass {
             Self::Temperature => "temperature",
             Self::EventReasons => "event_reasons",
             Self::Processes => "processes",
+            Self::Health => "health",
+            Self::Events => "events",
         }
     }
 }

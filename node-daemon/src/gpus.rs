@@ -1,8 +1,8 @@
 //! The GPUs of the node, or the reason why there are none to see.
 
-use infmon_gpu::{DriverProblem, DriverState, GpuMonitor, MonitorOptions, Snapshot, Stopped};
+use infmon_gpu::{DriverProblem, DriverState, GpuMonitor, Incident, IncidentKind, MonitorOptions, Snapshot, Stopped};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for the driver session to end; a hung driver call is left behind after it.
 const STOP_DEADLINE: Duration = Duration::from_millis(500);
@@ -22,6 +22,8 @@ pub(crate) struct Gpus {
     monitor: Option<GpuMonitor>,
     /// Kind of the state that was last logged.
     told: Option<std::mem::Discriminant<DriverState>>,
+    /// When the newest incident that was logged happened.
+    told_incident: Option<Instant>,
 }
 
 impl Gpus {
@@ -30,7 +32,11 @@ impl Gpus {
             GpuOptions::Off => None,
             GpuOptions::Nvml(options) => Some(GpuMonitor::start(options)),
         };
-        Self { monitor, told: None }
+        Self {
+            monitor,
+            told: None,
+            told_incident: None,
+        }
     }
 
     pub(crate) fn set_period(&self, period: Duration) {
@@ -39,7 +45,7 @@ impl Gpus {
         }
     }
 
-    /// The newest snapshot. Logs one line when the state of the driver has become another one.
+    /// The newest snapshot. Logs one line when the state of the driver has become another one, and one for what has happened to a GPU.
     pub(crate) fn latest(&mut self) -> Arc<Snapshot> {
         let snapshot = match &self.monitor {
             Some(monitor) => monitor.latest(),
@@ -55,6 +61,15 @@ impl Gpus {
         if self.told != Some(kind) {
             self.told = Some(kind);
             tell(&snapshot);
+        }
+        let before = self.told_incident;
+        for incident in snapshot
+            .incidents
+            .iter()
+            .filter(|incident| Some(incident.last) > before)
+        {
+            self.told_incident = self.told_incident.max(Some(incident.last));
+            tell_incident(incident);
         }
         snapshot
     }
@@ -80,6 +95,18 @@ fn tell(snapshot: &Snapshot) {
         }
         DriverState::Unresponsive { for_seconds } => {
             tracing::error!(for_seconds, "the GPU driver does not answer: GPU data is stale");
+        }
+    }
+}
+
+fn tell_incident(incident: &Incident) {
+    let (gpu, uuid, count) = (incident.index, &incident.uuid, incident.count);
+    match incident.kind {
+        IncidentKind::Xid { number } => {
+            tracing::warn!(gpu, uuid, xid = number, count, "the driver tells of an XID");
+        }
+        IncidentKind::EccUncorrectable => {
+            tracing::warn!(gpu, uuid, errors = count, "uncorrectable memory errors of a GPU");
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::scrape::TargetState;
 use infmon_engines::{EngineSample, Histogram};
-use infmon_gpu::Snapshot;
-use infmon_samples::{Failure, FailureKind, GpuOwners, GpuReport, Observation, Report, TargetId, TargetReport};
+use infmon_gpu::{FailedGpu, Incident, Snapshot};
+use infmon_samples::{
+    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, Observation, Report, TargetId, TargetReport,
+};
 use std::time::{Duration, Instant};
 
 /// What samples may take in one report, by a rough count. The link refuses messages above 4 MiB, and a refused report would silence
@@ -24,12 +26,37 @@ pub(crate) fn assemble<'a>(
             driver: snapshot.driver.clone(),
             age: snapshot.taken.map(|taken| now.saturating_duration_since(taken)),
             samples: snapshot.samples.clone(),
+            outages: snapshot.failed.iter().map(|failed| outage(now, failed)).collect(),
+            incidents: snapshot.incidents.iter().map(|past| incident(now, past)).collect(),
             owners,
         },
         targets: targets.map(|(id, state)| target(now, id, &state)).collect(),
     };
     shed(&mut report.targets, SAMPLES_LIMIT_BYTES);
     report
+}
+
+fn outage(now: Instant, failed: &FailedGpu) -> GpuOutage {
+    GpuOutage {
+        index: failed.index,
+        uuid: failed.uuid.clone(),
+        minor_number: failed.minor_number,
+        failure: failed.failure,
+        message: failed.message.clone(),
+        since: now.saturating_duration_since(failed.since),
+    }
+}
+
+fn incident(now: Instant, incident: &Incident) -> GpuIncident {
+    GpuIncident {
+        index: incident.index,
+        uuid: incident.uuid.clone(),
+        kind: incident.kind,
+        gpu_instance: incident.gpu_instance,
+        count: incident.count,
+        first: now.saturating_duration_since(incident.first),
+        last: now.saturating_duration_since(incident.last),
+    }
 }
 
 /// Takes the largest samples out until the rest fits, so that servers that name thousands of things harm only themselves.

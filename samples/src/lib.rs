@@ -10,6 +10,6 @@ mod report;
 pub use device_id::{DeviceId, DeviceName};
 pub use plan::{Plan, Scheme, Target, TargetId};
 pub use report::{
-    Failure, FailureKind, GPU_OWNERS_STALE_AFTER, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, NodeIdentity,
-    Observation, Recognition, Report, TargetReport,
+    Failure, FailureKind, GPU_OWNERS_STALE_AFTER, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure,
+    GpuReport, NodeIdentity, Observation, Recognition, Report, TargetReport,
 };

@@ -2,7 +2,7 @@
 
 use crate::TargetId;
 use infmon_engines::EngineSample;
-use infmon_gpu::{DriverState, GpuSample};
+use infmon_gpu::{DriverState, GpuFailure, GpuSample, IncidentKind};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -37,8 +37,51 @@ pub struct GpuReport {
     pub age: Option<Duration>,
     /// One per GPU.
     pub samples: Vec<GpuSample>,
+    /// The GPUs that do not answer.
+    pub outages: Vec<GpuOutage>,
+    /// What happened to GPUs since the daemon started, as far as it is not long over.
+    pub incidents: Vec<GpuIncident>,
     /// Which pods have which GPUs; `None` when the daemon does not ask the kubelet.
     pub owners: Option<GpuOwners>,
+}
+
+/// A GPU that does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuOutage {
+    /// Index in enumeration order.
+    pub index: u32,
+    /// `GPU-<uuid>`, where it was seen before.
+    pub uuid: Option<String>,
+    /// Number in its device file, where it was seen before.
+    pub minor_number: Option<u32>,
+    /// How it fails.
+    pub failure: GpuFailure,
+    /// Text of the driver, for people.
+    pub message: String,
+    /// For how long, when the report was made.
+    pub since: Duration,
+}
+
+/// What happened to a GPU, once or several times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuIncident {
+    /// Index in enumeration order.
+    pub index: u32,
+    /// `GPU-<uuid>`.
+    pub uuid: String,
+    /// What.
+    #[serde(flatten)]
+    pub kind: IncidentKind,
+    /// GPU instance of MIG that the driver named last.
+    pub gpu_instance: Option<u32>,
+    /// How often; for ECC the number of errors.
+    pub count: u64,
+    /// Time since it happened first, when the report was made.
+    pub first: Duration,
+    /// Time since it happened last.
+    pub last: Duration,
 }
 
 /// A list of owners older than this is not used any more. The daemon asks every 10 s, so that several answers in a row were missed.

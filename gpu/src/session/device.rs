@@ -9,6 +9,7 @@ use nvml_wrapper::{Device, Nvml};
 use super::failure::Failure;
 use super::heart::Calls;
 use super::raw::{self, FieldBatch, ProcessList};
+use crate::health::{GpuHealth, RecoveryAction};
 use crate::sample::{GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
 use crate::snapshot::CallClass;
 
@@ -27,6 +28,12 @@ const ENERGY: (usize, u32) = (8, 83);
 const POWER_LIMIT: (usize, u32) = (9, 190);
 const POWER_LIMIT_DEFAULT: (usize, u32) = (10, 189);
 const MEMORY_TEMPERATURE: (usize, u32) = (11, 82);
+const RECOVERY_ACTION: (usize, u32) = (12, 230);
+/// Mean of a second, as the call for the draw gives it on recent GPUs.
+const POWER_AVERAGE: (usize, u32) = (13, 185);
+
+/// The batch of the slow calls, and after each event: ECC counts and what became of faulty memory.
+const HEALTH: [u32; 7] = [4, 6, 143, 144, 145, 30, 31];
 
 /// A GPU of the session, with what does not change and what is read more rarely.
 pub(super) struct GpuReader<'nvml> {
@@ -34,8 +41,11 @@ pub(super) struct GpuReader<'nvml> {
     device: Device<'nvml>,
     facts: GpuSample,
     fields: FieldBatch,
+    health_fields: FieldBatch,
     process_list: ProcessList,
     processes: Option<Vec<GpuProcess>>,
+    /// Read with the slow calls, since it changes rarely.
+    memory_clock_mhz: Option<u32>,
     /// When the slow calls are due; they also belong to the first tick.
     slow_due: Instant,
     slow_done: bool,
@@ -73,13 +83,16 @@ impl<'nvml> GpuReader<'nvml> {
         };
         let mut ids: Vec<u32> = COUNTERS.iter().map(|(id, _)| *id).collect();
         ids.extend([ENERGY.1, POWER_LIMIT.1, POWER_LIMIT_DEFAULT.1, MEMORY_TEMPERATURE.1]);
+        ids.extend([RECOVERY_ACTION.1, POWER_AVERAGE.1]);
         Ok(Self {
             nvml,
             device,
             facts,
             fields: FieldBatch::new(nvml, &ids),
+            health_fields: FieldBatch::new(nvml, &HEALTH),
             process_list: ProcessList::new(),
             processes: None,
+            memory_clock_mhz: None,
             slow_due: next_slow,
             slow_done: false,
             power_limits: (None, None),
@@ -94,8 +107,26 @@ impl<'nvml> GpuReader<'nvml> {
         &self.facts.uuid
     }
 
-    /// Reads everything that changes. An error ends the session.
-    pub(super) fn read(&mut self, process_period: Duration, calls: &mut Calls<'_>) -> Result<Reading, NvmlError> {
+    pub(super) fn minor_number(&self) -> Option<u32> {
+        self.facts.minor_number
+    }
+
+    pub(super) fn device(&self) -> &Device<'nvml> {
+        &self.device
+    }
+
+    /// Whether the driver tells of the XIDs of this GPU.
+    pub(super) fn set_xid_events(&mut self, told: bool) {
+        self.facts.health.xid_events = Some(told);
+    }
+
+    /// Reads everything that changes; `closer` also what is read more rarely of its health. An error ends the session.
+    pub(super) fn read(
+        &mut self,
+        process_period: Duration,
+        closer: bool,
+        calls: &mut Calls<'_>,
+    ) -> Result<Reading, NvmlError> {
         let (nvml, device) = (self.nvml, &self.device);
         let mut sample = self.facts.clone();
 
@@ -115,14 +146,16 @@ impl<'nvml> GpuReader<'nvml> {
         if let Some(memory) = memory {
             sample.memory_total_bytes = Some(memory.total);
             sample.memory_free_bytes = Some(memory.free);
+            sample.memory_used_bytes = Some(memory.used);
         }
         if let Some(rates) = optional(calls.run(CallClass::Utilization, || device.utilization_rates()))? {
             sample.utilization_percent = Some(rates.gpu);
             sample.memory_utilization_percent = Some(rates.memory);
         }
         sample.sm_clock_mhz = optional(calls.run(CallClass::Clocks, || device.clock_info(Clock::SM)))?;
-        sample.memory_clock_mhz = optional(calls.run(CallClass::Clocks, || device.clock_info(Clock::Memory)))?;
-        sample.power_milliwatts = optional(calls.run(CallClass::Power, || device.power_usage()))?;
+        if sample.power_milliwatts.is_none() {
+            sample.power_milliwatts = optional(calls.run(CallClass::Power, || device.power_usage()))?;
+        }
         sample.temperature_celsius =
             match optional(calls.run(CallClass::Temperature, || device.temperature(TemperatureSensor::Gpu)))? {
                 Some(degrees) => Some(degrees),
@@ -132,7 +165,12 @@ impl<'nvml> GpuReader<'nvml> {
             optional(calls.run(CallClass::Temperature, || raw::margin_temperature(nvml, device)))?;
         sample.clocks_event_reasons =
             optional(calls.run(CallClass::EventReasons, || raw::clocks_event_reasons(nvml, device)))?;
-        self.read_slowly(&sample, process_period, calls)?;
+        self.read_slowly(&sample, process_period, closer, calls)?;
+        sample.memory_clock_mhz = self.memory_clock_mhz;
+        sample.health = GpuHealth {
+            recovery_action: sample.health.recovery_action,
+            ..self.facts.health
+        };
         sample.power_limit_milliwatts = sample.power_limit_milliwatts.or(self.power_limits.0);
         sample.power_limit_default_milliwatts = sample.power_limit_default_milliwatts.or(self.power_limits.1);
         sample.processes.clone_from(&self.processes);
@@ -149,6 +187,8 @@ impl<'nvml> GpuReader<'nvml> {
         sample.power_limit_milliwatts = self.small_field(POWER_LIMIT.0)?;
         sample.power_limit_default_milliwatts = self.small_field(POWER_LIMIT_DEFAULT.0)?;
         sample.memory_temperature_celsius = self.small_field(MEMORY_TEMPERATURE.0)?;
+        sample.health.recovery_action = self.small_field(RECOVERY_ACTION.0)?.map(RecoveryAction::from_code);
+        sample.power_milliwatts = self.small_field(POWER_AVERAGE.0)?;
         Ok(())
     }
 
@@ -160,10 +200,15 @@ impl<'nvml> GpuReader<'nvml> {
         &mut self,
         sample: &GpuSample,
         process_period: Duration,
+        closer: bool,
         calls: &mut Calls<'_>,
     ) -> Result<(), NvmlError> {
         let now = Instant::now();
-        if self.slow_done && now < self.slow_due {
+        let due = !self.slow_done || now >= self.slow_due;
+        if due || closer {
+            self.read_health(calls)?;
+        }
+        if !due {
             return Ok(());
         }
         self.slow_done = true;
@@ -172,10 +217,38 @@ impl<'nvml> GpuReader<'nvml> {
         }
         let (nvml, device) = (self.nvml, &self.device);
         self.processes = optional(calls.run(CallClass::Processes, || self.process_list.read(nvml, device)))?;
+        self.memory_clock_mhz = optional(calls.run(CallClass::Clocks, || device.clock_info(Clock::Memory)))?;
         if sample.power_limit_milliwatts.is_none() {
             self.power_limits.0 = optional(calls.run(CallClass::Power, || device.enforced_power_limit()))?;
             self.power_limits.1 = optional(calls.run(CallClass::Power, || device.power_management_limit_default()))?;
         }
+        Ok(())
+    }
+}
+
+impl GpuReader<'_> {
+    /// What a driver does not have, or refuses, stays unknown.
+    fn read_health(&mut self, calls: &mut Calls<'_>) -> Result<(), NvmlError> {
+        let (nvml, device) = (self.nvml, &self.device);
+        let read = calls.run(CallClass::Health, || self.health_fields.read(nvml, device));
+        let known = optional(read)?.is_some();
+        let mut values = [None; HEALTH.len()];
+        for (position, value) in values.iter_mut().enumerate().filter(|_| known) {
+            *value = optional(self.health_fields.get(position))?;
+        }
+        let [volatile, aggregate, remapped, pending, failed, retired, retiring] = values;
+        let small = |value: Option<u64>| value.map(|value| u32::try_from(value).unwrap_or(u32::MAX));
+        let yes = |value: Option<u64>| value.map(|value| value != 0);
+        self.facts.health = GpuHealth {
+            ecc_uncorrectable_volatile: volatile,
+            ecc_uncorrectable_aggregate: aggregate,
+            remapped_rows_uncorrectable: small(remapped),
+            row_remap_pending: yes(pending),
+            row_remap_failed: yes(failed),
+            retired_pages: small(retired),
+            page_retirement_pending: yes(retiring),
+            ..self.facts.health
+        };
         Ok(())
     }
 }

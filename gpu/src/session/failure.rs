@@ -3,6 +3,7 @@
 use nvml_wrapper::error::NvmlError;
 
 use crate::sample::DriverProblem;
+use crate::snapshot::{FailedGpu, GpuFailure};
 
 /// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH`: the driver is older than the structure. Not in the wrapper's enum.
 const ARGUMENT_VERSION_MISMATCH: u32 = 25;
@@ -37,6 +38,15 @@ impl Failure {
         }
     }
 
+    /// How a GPU that answers so fails.
+    pub(super) fn of_gpu(error: &NvmlError) -> GpuFailure {
+        match error {
+            NvmlError::ResetRequired => GpuFailure::ResetRequired,
+            error if Self::of(error) == Self::GpuLost => GpuFailure::Lost,
+            _ => GpuFailure::Refused,
+        }
+    }
+
     pub(super) fn ends_session(self) -> bool {
         matches!(self, Self::GpuLost | Self::DriverGone)
     }
@@ -49,9 +59,21 @@ pub(super) struct Problem {
     pub(super) message: String,
     /// Worth trying again only rarely.
     pub(super) lasting: bool,
+    /// GPUs that are known to fail, where that is why nothing can be read.
+    pub(super) failed: Vec<FailedGpu>,
 }
 
 impl Problem {
+    /// A problem in words, for which there is no category.
+    pub(super) fn unknown(message: String) -> Self {
+        Self {
+            category: DriverProblem::Unknown,
+            message,
+            lasting: false,
+            failed: Vec::new(),
+        }
+    }
+
     /// A problem that the driver named, met while doing `step`.
     pub(super) fn of(step: &str, error: &NvmlError) -> Self {
         let (category, lasting, advice) = match error {
@@ -73,6 +95,7 @@ impl Problem {
             category,
             message: format!("{step}: {error}{advice}"),
             lasting,
+            failed: Vec::new(),
         }
     }
 }

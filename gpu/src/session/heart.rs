@@ -24,7 +24,7 @@ impl Heart {
         }
     }
 
-    fn begin(&self, class: CallClass, at: Instant) {
+    pub(super) fn begin(&self, class: CallClass, at: Instant) {
         let since = u64::try_from(at.duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX >> 1);
         let initialises = u64::from(class == CallClass::Init);
         self.call.store((since + 1) << 1 | initialises, Ordering::Release);

@@ -63,6 +63,7 @@ pub(super) fn open(options: &MonitorOptions, calls: &mut Calls<'_>) -> Result<Nv
         category: DriverProblem::LibraryNotFound,
         message: format!("{not_loaded}nor does it load from {}", searched(&options.search_paths)),
         lasting: true,
+        failed: Vec::new(),
     }))
 }
 

@@ -5,18 +5,23 @@
 //! unloaded (which also lets a driver upgrade happen), and loaded again with growing pauses.
 
 mod device;
+mod events;
 mod failure;
 mod heart;
+mod known;
 mod library;
 mod raw;
 mod worker;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::sample::{DriverProblem, DriverState};
+use crate::incident::IncidentLog;
+use crate::sample::DriverState;
 use crate::snapshot::{CallStats, Snapshot};
+use failure::Problem;
 use heart::Heart;
 use worker::Worker;
 
@@ -50,7 +55,7 @@ impl Default for MonitorOptions {
             search_paths: library::driver_folders(),
             period: Duration::from_secs(1),
             process_period: Duration::from_secs(8),
-            unresponsive_after: Duration::from_secs(10),
+            unresponsive_after: Duration::from_secs(8),
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(30),
         }
@@ -80,6 +85,10 @@ impl GpuMonitor {
         let shared = Arc::new(Shared {
             snapshot: RwLock::new(Arc::new(Snapshot::default())),
             heart: Heart::new(),
+            listening: Heart::new(),
+            incidents: Mutex::default(),
+            look_closer: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             control: Mutex::new(Control {
                 period: options.period.max(SHORTEST_PERIOD),
                 stop: false,
@@ -95,7 +104,7 @@ impl GpuMonitor {
         });
         if let Err(error) = spawned {
             let message = format!("cannot start the NVML thread: {error}");
-            shared.publish_problem(DriverProblem::Unknown, message, Vec::new());
+            shared.publish_problem(Problem::unknown(message), Vec::new());
         }
         Self {
             shared,
@@ -103,20 +112,23 @@ impl GpuMonitor {
         }
     }
 
-    /// The newest snapshot, at once. While a driver call is overdue its state is `Unresponsive` and its samples are those of before.
+    /// The newest snapshot, at once, with what has happened up to now. While a driver call is overdue its state is `Unresponsive` and its
+    /// samples are those of before.
     #[must_use]
     pub fn latest(&self) -> Arc<Snapshot> {
-        let snapshot = self.shared.snapshot();
-        match self.shared.heart.overdue(self.unresponsive_after) {
-            None => snapshot,
-            Some(running) => {
-                let for_seconds = u32::try_from(running.as_secs()).unwrap_or(u32::MAX);
-                Arc::new(Snapshot {
-                    driver: DriverState::Unresponsive { for_seconds },
-                    ..(*snapshot).clone()
-                })
-            }
+        let mut snapshot = self.shared.snapshot();
+        let hearts = [&self.shared.heart, &self.shared.listening];
+        let overdue = hearts.map(|heart| heart.overdue(self.unresponsive_after));
+        if let Some(running) = overdue.into_iter().flatten().max() {
+            let for_seconds = u32::try_from(running.as_secs()).unwrap_or(u32::MAX);
+            Arc::make_mut(&mut snapshot).driver = DriverState::Unresponsive { for_seconds };
         }
+        let log = self.shared.log();
+        if !log.incidents().is_empty() {
+            Arc::make_mut(&mut snapshot).incidents = log.incidents().to_vec();
+        }
+        drop(log);
+        snapshot
     }
 
     /// Changes the time between samples, from now on; at least 100 ms.
@@ -153,6 +165,13 @@ impl Drop for GpuMonitor {
 struct Shared {
     snapshot: RwLock<Arc<Snapshot>>,
     heart: Heart,
+    /// The same of the thread that listens for events.
+    listening: Heart,
+    incidents: Mutex<IncidentLog>,
+    /// An event came: what is read more rarely is to be read with the next round.
+    look_closer: AtomicBool,
+    /// Waiting for events fails.
+    deaf: AtomicBool,
     control: Mutex<Control>,
     changed: Condvar,
 }
@@ -174,14 +193,28 @@ impl Shared {
     }
 
     /// Publishes that there is no GPU data: without samples, so that none outlives its session.
-    fn publish_problem(&self, category: DriverProblem, message: String, calls: Vec<CallStats>) {
-        let driver = DriverState::Unavailable { category, message };
+    fn publish_problem(&self, problem: Problem, calls: Vec<CallStats>) {
+        let Problem {
+            category,
+            message,
+            failed,
+            lasting: _,
+        } = problem;
         self.publish(Snapshot {
-            driver,
+            driver: DriverState::Unavailable { category, message },
+            failed,
             ticks: self.snapshot().ticks,
             calls,
             ..Snapshot::default()
         });
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, IncidentLog> {
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, note: impl FnOnce(&mut IncidentLog)) {
+        note(&mut self.log());
     }
 
     fn control(&self) -> std::sync::MutexGuard<'_, Control> {
@@ -227,10 +260,11 @@ struct Ending(Arc<Shared>);
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.heart.rest();
+        self.0.listening.rest();
         if std::thread::panicking() {
             let message = "the NVML thread ended unexpectedly".to_owned();
             self.0
-                .publish_problem(DriverProblem::Unknown, message, self.0.snapshot().calls.clone());
+                .publish_problem(Problem::unknown(message), self.0.snapshot().calls.clone());
         }
         self.0.change(|control| control.ended = true);
     }

@@ -4,9 +4,10 @@
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, FieldIdScheme, Nvml};
 use nvml_wrapper_sys::bindings::{
-    nvmlFieldValue_t, nvmlMarginTemperature_t, nvmlProcessInfo_t, nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE,
-    nvmlReturn_enum_NVML_ERROR_UNKNOWN, nvmlReturn_enum_NVML_SUCCESS, nvmlTemperature_t, nvmlValue_t,
-    nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE, nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT as SIGNED_INT,
+    nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlMarginTemperature_t, nvmlProcessInfo_t,
+    nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, nvmlReturn_enum_NVML_ERROR_UNKNOWN, nvmlReturn_enum_NVML_SUCCESS,
+    nvmlTemperature_t, nvmlValue_t, nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE,
+    nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT as SIGNED_INT,
     nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG as SIGNED_LONG_LONG,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT as UNSIGNED_INT,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG as UNSIGNED_LONG,
@@ -18,6 +19,8 @@ use crate::sample::GpuProcess;
 
 /// Marks a value that the driver does not tell (`NVML_VALUE_NOT_AVAILABLE`).
 const NOT_AVAILABLE: u64 = u64::MAX;
+/// Marks that no MIG instance is meant.
+const NO_INSTANCE: u32 = u32::MAX;
 
 /// `sizeof` and version of a versioned NVML structure, as `NVML_STRUCT_VERSION` makes them.
 const fn version_1<T>() -> u32 {
@@ -128,6 +131,96 @@ pub(super) fn temperature(nvml: &Nvml, device: &Device<'_>) -> Result<u32, NvmlE
     // SAFETY: the handle belongs to `nvml`, which is borrowed, and the structure has the size that its version says.
     nvml_try(unsafe { get(device.handle(), &raw mut sensor) })?;
     u32::try_from(sensor.temperature).map_err(|_| NvmlError::NoData)
+}
+
+/// What the driver tells of as it happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawEvent {
+    /// Handle of the GPU, as [`handle_of`] gives it.
+    pub(super) device: usize,
+    /// Bit of `nvmlEventType`.
+    pub(super) kind: u64,
+    /// The XID, for an XID.
+    pub(super) data: u64,
+    /// GPU instance of MIG.
+    pub(super) gpu_instance: Option<u32>,
+}
+
+/// Identity of a GPU within a session.
+pub(super) fn handle_of(device: &Device<'_>) -> usize {
+    // SAFETY: the handle is compared and never followed.
+    unsafe { device.handle() as usize }
+}
+
+/// GPUs whose events are waited for. The wrapper's own drops unknown kinds, and frees the set when one GPU refuses.
+pub(super) struct EventSet<'nvml> {
+    nvml: &'nvml Nvml,
+    set: nvmlEventSet_t,
+}
+
+// SAFETY: NVML may be called from any thread, and one thread at a time uses the set.
+unsafe impl Send for EventSet<'_> {}
+
+impl<'nvml> EventSet<'nvml> {
+    pub(super) fn new(nvml: &'nvml Nvml) -> Result<Self, NvmlError> {
+        let lib = nvml.lib();
+        let create = nvml_sym(lib.nvmlEventSetCreate.as_ref())?;
+        // Without these two a set is of no use.
+        nvml_sym(lib.nvmlEventSetWait_v2.as_ref())?;
+        nvml_sym(lib.nvmlEventSetFree.as_ref())?;
+        let mut set = std::ptr::null_mut();
+        // SAFETY: the result is written to a local.
+        nvml_try(unsafe { create(&raw mut set) })?;
+        Ok(Self { nvml, set })
+    }
+
+    /// Adds a GPU, for those of `kinds` that it can tell of; those are returned.
+    pub(super) fn register(&self, device: &Device<'_>, kinds: u64) -> Result<u64, NvmlError> {
+        let supported = nvml_sym(self.nvml.lib().nvmlDeviceGetSupportedEventTypes.as_ref())?;
+        let register = nvml_sym(self.nvml.lib().nvmlDeviceRegisterEvents.as_ref())?;
+        let mut can = 0;
+        // SAFETY: the handle belongs to `nvml`, which is borrowed, and the result is written to a local.
+        nvml_try(unsafe { supported(device.handle(), &raw mut can) })?;
+        let kinds = kinds & can;
+        if kinds == 0 {
+            return Err(NvmlError::NotSupported);
+        }
+        // SAFETY: handle and set belong to `nvml`, which is borrowed.
+        nvml_try(unsafe { register(device.handle(), kinds, self.set) })?;
+        Ok(kinds)
+    }
+
+    /// Waits for the next event, so long at most; `None` when none came.
+    pub(super) fn wait(&self, milliseconds: u32) -> Result<Option<RawEvent>, NvmlError> {
+        let wait = nvml_sym(self.nvml.lib().nvmlEventSetWait_v2.as_ref())?;
+        let mut event = nvmlEventData_t {
+            device: std::ptr::null_mut(),
+            eventType: 0,
+            eventData: 0,
+            gpuInstanceId: NO_INSTANCE,
+            computeInstanceId: NO_INSTANCE,
+        };
+        // SAFETY: the set belongs to `nvml`, which is borrowed, and the result is written to a local.
+        match nvml_try(unsafe { wait(self.set, &raw mut event, milliseconds) }) {
+            Ok(()) => Ok(Some(RawEvent {
+                device: event.device as usize,
+                kind: event.eventType,
+                data: event.eventData,
+                gpu_instance: Some(event.gpuInstanceId).filter(|instance| *instance != NO_INSTANCE),
+            })),
+            Err(NvmlError::Timeout) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for EventSet<'_> {
+    fn drop(&mut self) {
+        if let Ok(free) = &self.nvml.lib().nvmlEventSetFree {
+            // SAFETY: the set belongs to `nvml`, which is borrowed, and nobody uses it after this. A refusal changes nothing here.
+            _ = unsafe { free(self.set) };
+        }
+    }
 }
 
 /// Process list with its own buffer: one call where the wrapper makes two, and this is the slow one.

@@ -1,17 +1,19 @@
 //! The thread: sessions one after another, and the pauses between them.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
 use super::device::{GpuReader, Reading};
+use super::events::Listener;
 use super::failure::{Failure, Problem};
 use super::heart::Calls;
+use super::known::KnownGpus;
 use super::{MonitorOptions, SHORTEST_PERIOD, Shared, library};
 use crate::sample::{DriverProblem, DriverState};
 use crate::snapshot::{CallClass, FailedGpu, Snapshot};
@@ -24,8 +26,8 @@ const RENEWAL_LIMIT: u32 = 10;
 pub(super) struct Worker {
     shared: Arc<Shared>,
     options: MonitorOptions,
-    /// Uuid by index as last seen, to name a GPU that is lost.
-    uuids: BTreeMap<u32, String>,
+    /// Every GPU that was seen, to name one that is lost, and to see what has changed.
+    known: KnownGpus,
     pause: Duration,
     /// Time until a session with failed GPUs is renewed.
     renewal: Duration,
@@ -35,8 +37,11 @@ pub(super) struct Worker {
 /// The GPUs of a session.
 struct Gpus<'nvml> {
     readers: Vec<GpuReader<'nvml>>,
-    /// Those that could not be opened, or were lost since.
+    /// Those that could not be opened, are not enumerated any more, or were lost since.
     failed: Vec<FailedGpu>,
+    /// How many the driver enumerates, and when to count them again.
+    count: u32,
+    count_at: Instant,
     /// When to look for them again with a new session.
     renew_at: Option<Instant>,
     /// Rounds in a row in which nothing could be read.
@@ -51,6 +56,15 @@ enum End {
     Failed(Problem),
 }
 
+/// Tells the thread that listens for events that the session is over, however it ends.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, mut options: MonitorOptions) -> Self {
         options.process_period = options.process_period.max(SHORTEST_PERIOD);
@@ -58,7 +72,7 @@ impl Worker {
         Self {
             shared,
             options,
-            uuids: BTreeMap::new(),
+            known: KnownGpus::default(),
             pause,
             renewal,
             ticks: 0,
@@ -77,7 +91,12 @@ impl Worker {
                     library::close(nvml, &mut calls);
                     end
                 }
-                Err(problem) => End::Failed(problem),
+                Err(problem) => {
+                    if problem.category == DriverProblem::DriverNotLoaded {
+                        self.known.driver_gone();
+                    }
+                    End::Failed(problem)
+                }
             };
             let Some(pause) = self.pause_after(end, begun.elapsed(), &calls) else {
                 continue;
@@ -90,12 +109,12 @@ impl Worker {
     /// Publishes what went wrong, and says how long to wait before the next session.
     fn pause_after(&mut self, end: End, lasted: Duration, calls: &Calls<'_>) -> Option<Duration> {
         let End::Failed(problem) = end else { return None };
-        self.shared
-            .publish_problem(problem.category, problem.message, calls.stats());
+        let lasting = problem.lasting;
+        self.shared.publish_problem(problem, calls.stats());
         if lasted > self.options.retry_longest {
             self.pause = self.options.retry_first;
         }
-        Some(if problem.lasting {
+        Some(if lasting {
             with_jitter(self.options.retry_longest)
         } else {
             self.next_pause()
@@ -117,15 +136,45 @@ impl Worker {
             Ok(gpus) => gpus,
             Err(problem) => return End::Failed(problem),
         };
+        for reader in &gpus.readers {
+            if self.known.is_back(reader.uuid()) {
+                self.shared.note(|log| log.begins_anew(reader.uuid()));
+            }
+        }
         if gpus.failed.is_empty() {
             self.renewal = self.options.retry_longest;
         } else {
             gpus.renew_at = Some(Instant::now() + self.renewal);
             self.renewal = (self.renewal * 2).min(self.options.retry_longest * RENEWAL_LIMIT);
         }
+        let Some(listener) = Listener::register(nvml, &mut gpus.readers, calls) else {
+            return self.rounds(nvml, &driver, &mut gpus, calls);
+        };
+        let shared = Arc::clone(&self.shared);
+        let ended = AtomicBool::new(false);
+        let ended = &ended;
+        std::thread::scope(|scope| {
+            let ending = Ended(ended);
+            let thread = std::thread::Builder::new().name("nvml-events".to_owned());
+            let thread = thread.spawn_scoped(scope, move || listener.listen(&shared, ended));
+            if thread.is_err() {
+                gpus.readers.iter_mut().for_each(|reader| reader.set_xid_events(false));
+            }
+            let end = self.rounds(nvml, &driver, &mut gpus, calls);
+            drop(ending);
+            if let Ok(thread) = thread {
+                // A wait that hangs is a driver that hangs: the heartbeat tells. A panic of that thread ends nothing else.
+                _ = calls.run(CallClass::Events, || thread.join());
+            }
+            end
+        })
+    }
+
+    /// Reads and publishes until the session ends.
+    fn rounds(&mut self, nvml: &Nvml, driver: &DriverState, gpus: &mut Gpus<'_>, calls: &mut Calls<'_>) -> End {
         loop {
             let taken = Instant::now();
-            let mut snapshot = match self.round(&mut gpus, calls) {
+            let mut snapshot = match self.round(gpus, calls) {
                 Ok(snapshot) => snapshot,
                 Err(end) => return end,
             };
@@ -135,15 +184,30 @@ impl Worker {
             snapshot.ticks = self.ticks;
             snapshot.calls = calls.stats();
             self.shared.publish(snapshot);
+            self.shared.note(|log| log.forget(taken));
 
             self.shared.sleep_until(|control| taken + control.period);
             if self.shared.is_stopping() {
                 return End::Stopped;
             }
-            if gpus.renew_at.is_some_and(|renew_at| renew_at <= Instant::now()) {
+            if gpus.renew_at.is_some_and(|renew_at| renew_at <= Instant::now()) || self.count_changed(nvml, gpus, calls)
+            {
                 return End::Renewal;
             }
         }
+    }
+
+    /// Whether the driver enumerates another number of GPUs than when the session began; looked at with the slow calls.
+    fn count_changed(&self, nvml: &Nvml, gpus: &mut Gpus<'_>, calls: &mut Calls<'_>) -> bool {
+        let now = Instant::now();
+        if now < gpus.count_at {
+            return false;
+        }
+        gpus.count_at = now + self.options.process_period;
+        // A refusal says nothing of the number.
+        calls
+            .run(CallClass::Facts, || nvml.device_count())
+            .is_ok_and(|count| count != gpus.count)
     }
 
     /// Reads every GPU once.
@@ -152,35 +216,56 @@ impl Worker {
         let mut refusals = Vec::new();
         let mut refusal = None;
         let mut position = 0;
+        let closer = self.shared.look_closer.swap(false, Ordering::AcqRel);
+        let deaf = self.shared.deaf.load(Ordering::Acquire);
         while let Some(reader) = gpus.readers.get_mut(position) {
             if self.shared.is_stopping() {
                 return Err(End::Stopped);
             }
-            let reading = reader.read(self.options.process_period, calls);
+            let reading = reader.read(self.options.process_period, closer, calls);
             let (index, uuid) = (reader.index(), reader.uuid().to_owned());
             position += 1;
             match reading {
-                Ok(Reading::Sample(sample)) => snapshot.samples.push(*sample),
+                Ok(Reading::Sample(mut sample)) => {
+                    if deaf {
+                        sample.health.xid_events = Some(false);
+                    }
+                    let errors = self.known.works(&uuid, sample.health);
+                    self.shared.note(|log| log.ecc((index, &uuid), errors, Instant::now()));
+                    snapshot.samples.push(*sample);
+                }
                 Ok(Reading::Refused(error)) => {
-                    refusals.push(failed_gpu(index, Some(uuid), &error));
+                    refusals.push(self.known.fails(index, Some(&uuid), &error));
                     refusal = Some(error);
                 }
-                Err(error) if Failure::of(&error) == Failure::GpuLost && gpus.readers.len() > 1 => {
+                Err(error) if Failure::of(&error) == Failure::GpuLost => {
+                    let failed = self.known.fails(index, Some(&uuid), &error);
+                    gpus.failed.push(failed);
+                    if gpus.readers.len() == 1 {
+                        let mut problem = Problem::of(&format!("GPU {index} {uuid}"), &error);
+                        problem.failed.append(&mut gpus.failed);
+                        return Err(End::Failed(problem));
+                    }
                     // The others go on until the session is renewed.
                     position -= 1;
                     gpus.readers.remove(position);
-                    gpus.failed.push(failed_gpu(index, Some(uuid), &error));
                     let renew_at = Instant::now() + self.next_pause();
                     gpus.renew_at = Some(gpus.renew_at.map_or(renew_at, |earlier| earlier.min(renew_at)));
                 }
-                Err(error) => return Err(End::Failed(Problem::of(&format!("GPU {index} {uuid}"), &error))),
+                Err(error) => {
+                    // What answers after this is a driver that was loaded anew.
+                    self.known.driver_gone();
+                    return Err(End::Failed(Problem::of(&format!("GPU {index} {uuid}"), &error)));
+                }
             }
         }
         match refusal {
             Some(error) if snapshot.samples.is_empty() => {
                 gpus.refused_rounds += 1;
                 if gpus.refused_rounds >= REFUSED_ROUNDS {
-                    return Err(End::Failed(Problem::of("every GPU refuses to be read", &error)));
+                    let mut problem = Problem::of("every GPU refuses to be read", &error);
+                    problem.failed = refusals;
+                    return Err(End::Failed(problem));
                 }
             }
             _ => gpus.refused_rounds = 0,
@@ -195,9 +280,8 @@ impl Worker {
         let count = calls
             .run(CallClass::Facts, || nvml.device_count())
             .map_err(|error| Problem::of("counting the GPUs", &error))?;
-        let mut readers = Vec::new();
-        let mut failed = Vec::new();
-        let mut last_error = None;
+        let mut readers: Vec<GpuReader<'nvml>> = Vec::new();
+        let mut errors: Vec<(u32, NvmlError)> = Vec::new();
         let now = Instant::now();
         for index in 0..count {
             if self.shared.is_stopping() {
@@ -206,42 +290,46 @@ impl Worker {
             // Spread over the period, so that the slow calls of eight GPUs do not come at once.
             let next_slow = now + self.options.process_period * index / count;
             match GpuReader::new(nvml, index, next_slow, calls) {
-                Ok(reader) => {
-                    self.uuids.insert(index, reader.uuid().to_owned());
-                    readers.push(reader);
-                }
+                Ok(reader) => readers.push(reader),
                 Err(error) if Failure::of(&error) == Failure::DriverGone => {
                     return Err(Problem::of(&format!("GPU {index}"), &error));
                 }
-                Err(error) => {
-                    failed.push(failed_gpu(index, self.uuids.get(&index).cloned(), &error));
-                    last_error = Some((index, error));
-                }
+                Err(error) => errors.push((index, error)),
             }
         }
-        match last_error {
-            Some((index, error)) if readers.is_empty() => Err(Problem::of(&format!("GPU {index}"), &error)),
+        let opened: Vec<&str> = readers.iter().map(GpuReader::uuid).collect();
+        let mut failed = Vec::new();
+        for (index, error) in &errors {
+            let uuid = self.known.unopened_at(*index, &opened);
+            failed.push(self.known.fails(*index, uuid.as_deref(), error));
+        }
+        if !self.shared.is_stopping() {
+            failed.append(&mut self.known.not_enumerated(&opened, &failed));
+        }
+        failed.sort_by_key(|failed| failed.index);
+        for reader in &readers {
+            self.known.opened(reader.index(), reader.uuid(), reader.minor_number());
+        }
+        match errors.last() {
+            Some((index, error)) if readers.is_empty() => Err(Problem {
+                failed,
+                ..Problem::of(&format!("GPU {index}"), error)
+            }),
             _ if count == 0 => Err(Problem {
                 category: DriverProblem::NoDevices,
                 message: "the driver is loaded and knows no GPU".to_owned(),
                 lasting: true,
+                failed,
             }),
             _ => Ok(Gpus {
                 readers,
                 failed,
+                count,
+                count_at: now + self.options.process_period,
                 renew_at: None,
                 refused_rounds: 0,
             }),
         }
-    }
-}
-
-fn failed_gpu(index: u32, uuid: Option<String>, error: &NvmlError) -> FailedGpu {
-    FailedGpu {
-        index,
-        uuid,
-        lost: Failure::of(error) == Failure::GpuLost,
-        message: error.to_string(),
     }
 }
 

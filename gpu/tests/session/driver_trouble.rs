@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::played::{Played, is_ready, options, problem, until};
-use infmon_gpu::{DriverProblem, DriverState, GpuMonitor, MonitorOptions, Stopped};
+use infmon_gpu::{DriverProblem, DriverState, GpuFailure, GpuMonitor, MonitorOptions, Stopped};
 use infmon_nvml_stand_in::{Gpu, Profile, ReturnCode, Scenario, StandIn};
 
 #[test]
@@ -123,7 +123,7 @@ fn one_lost_gpu_does_not_take_the_others_along() {
         let snapshot = played.until("loss", check);
         let uuid = Profile::H100.gpu(1).uuid;
         assert_eq!(snapshot.failed[0].uuid.as_deref(), Some(uuid.as_str()));
-        assert!(snapshot.failed[0].lost);
+        assert_eq!(snapshot.failed[0].failure, GpuFailure::Lost);
         // The session is renewed, and that changes nothing.
         let initialised = |snapshot: &infmon_gpu::Snapshot| snapshot.calls[0].count;
         let snapshot = played.until("renewal", |snapshot| initialised(snapshot) >= 3);
@@ -157,7 +157,7 @@ fn a_gpu_that_needs_a_reset_is_told_apart() {
     let snapshot = played.until("samples", |snapshot| snapshot.ticks >= 10);
     assert_eq!(snapshot.samples.len(), 1);
     assert!(
-        !snapshot.failed[0].lost && snapshot.failed[0].message.contains("reset"),
+        snapshot.failed[0].failure == GpuFailure::ResetRequired && snapshot.failed[0].message.contains("reset"),
         "{snapshot:?}"
     );
 }
@@ -210,7 +210,7 @@ fn initialisation_may_take_longer_and_not_for_ever() {
 
 #[test]
 fn stopping_does_not_wait_for_a_call_that_hangs() {
-    for call in ["GetPowerUsage", "Shutdown", "Init"] {
+    for call in ["GetUtilizationRates", "Shutdown", "Init"] {
         let Played {
             folder: _folder,
             stand_in,
@@ -220,7 +220,7 @@ fn stopping_does_not_wait_for_a_call_that_hangs() {
         let mut scenario = Scenario::of(Profile::H100, 1).hang(call);
         scenario.gpus[0].temperature = Some(99);
         stand_in.write(&scenario).unwrap();
-        if call == "GetPowerUsage" {
+        if call == "GetUtilizationRates" {
             until(&monitor, "unresponsive driver", |snapshot| !is_ready(snapshot));
         } else {
             until(&monitor, "the change", |snapshot| {

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod driver_trouble;
+mod faults;
 mod played;
 mod values;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::played::{Played, is_ready};
-use infmon_gpu::{CallClass, DriverState, GpuProcess, GpuSample, Stopped, ThrottleCause, ThrottleWindow};
+use infmon_gpu::{
+    CallClass, DriverState, GpuHealth, GpuProcess, GpuSample, RecoveryAction, Stopped, ThrottleCause, ThrottleWindow,
+};
 use infmon_nvml_stand_in::{Cause, Process, Profile, Scenario};
 
 const MIB: u64 = 1 << 20;
@@ -38,6 +40,7 @@ fn every_value_of_an_h100_arrives() {
         name: "NVIDIA H100 80GB HBM3".to_owned(),
         memory_total_bytes: Some(gpu.memory_total_mib * MIB),
         memory_free_bytes: Some(gpu.memory_free_mib() * MIB),
+        memory_used_bytes: Some(gpu.memory_used_mib * MIB),
         utilization_percent: Some(87),
         memory_utilization_percent: Some(41),
         sm_clock_mhz: Some(1_980),
@@ -62,6 +65,17 @@ fn every_value_of_an_h100_arrives() {
                 used_bytes: None,
             },
         ]),
+        health: GpuHealth {
+            recovery_action: Some(RecoveryAction::None),
+            ecc_uncorrectable_volatile: Some(0),
+            ecc_uncorrectable_aggregate: Some(0),
+            remapped_rows_uncorrectable: Some(0),
+            row_remap_pending: Some(false),
+            row_remap_failed: Some(false),
+            retired_pages: None,
+            page_retirement_pending: None,
+            xid_events: Some(true),
+        },
     };
     assert_eq!(*sample, expected);
     assert!(sample.energy_millijoules.is_some());
@@ -75,7 +89,8 @@ fn every_value_of_an_h100_arrives() {
         CallClass::ALL
             .iter()
             .copied()
-            .filter(|class| *class != CallClass::Shutdown)
+            // The draw is a field of this GPU.
+            .filter(|class| !matches!(class, CallClass::Shutdown | CallClass::Power))
             .collect::<Vec<_>>()
     );
     for calls in &snapshot.calls {

@@ -1,5 +1,6 @@
 //! GPUs of a node.
 
+use super::faults::{decode_health, decode_incident, decode_outage, encode_health, encode_incident, encode_outage};
 use super::microseconds;
 use super::owners::{decode_owners, encode_owners};
 use crate::wire;
@@ -22,6 +23,8 @@ pub(super) fn encode_gpus(gpus: &GpuReport) -> wire::GpuReport {
         driver,
         age,
         samples,
+        outages,
+        incidents,
         owners,
     } = gpus;
     wire::GpuReport {
@@ -29,6 +32,8 @@ pub(super) fn encode_gpus(gpus: &GpuReport) -> wire::GpuReport {
         age_microseconds: age.map(microseconds),
         samples: samples.iter().map(encode_sample).collect(),
         owners: owners.as_ref().map(encode_owners),
+        outages: outages.iter().map(encode_outage).collect(),
+        incidents: incidents.iter().map(encode_incident).collect(),
     }
 }
 
@@ -37,6 +42,8 @@ pub(super) fn decode_gpus(gpus: wire::GpuReport) -> GpuReport {
         driver: decode_driver(gpus.driver.unwrap_or_default()),
         age: gpus.age_microseconds.map(Duration::from_micros),
         samples: gpus.samples.into_iter().map(decode_sample).collect(),
+        outages: gpus.outages.into_iter().map(decode_outage).collect(),
+        incidents: gpus.incidents.into_iter().filter_map(decode_incident).collect(),
         owners: gpus.owners.map(decode_owners),
     }
 }
@@ -153,6 +160,7 @@ fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
         name,
         memory_total_bytes,
         memory_free_bytes,
+        memory_used_bytes,
         utilization_percent,
         memory_utilization_percent,
         sm_clock_mhz,
@@ -168,6 +176,7 @@ fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
         throttle,
         clocks_event_reasons,
         processes,
+        health,
     } = sample;
     wire::GpuSample {
         index: *index,
@@ -191,6 +200,8 @@ fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
         clocks_event_reasons: *clocks_event_reasons,
         processes: processes.as_deref().map(encode_processes),
         minor_number: *minor_number,
+        memory_used_bytes: *memory_used_bytes,
+        health: Some(encode_health(health)),
     }
 }
 
@@ -202,6 +213,7 @@ fn decode_sample(sample: wire::GpuSample) -> GpuSample {
         name: sample.name,
         memory_total_bytes: sample.memory_total_bytes,
         memory_free_bytes: sample.memory_free_bytes,
+        memory_used_bytes: sample.memory_used_bytes,
         utilization_percent: sample.utilization_percent,
         memory_utilization_percent: sample.memory_utilization_percent,
         sm_clock_mhz: sample.sm_clock_mhz,
@@ -217,5 +229,6 @@ fn decode_sample(sample: wire::GpuSample) -> GpuSample {
         throttle: sample.throttle.iter().filter_map(decode_throttle).collect(),
         clocks_event_reasons: sample.clocks_event_reasons,
         processes: sample.processes.as_ref().map(decode_processes),
+        health: decode_health(sample.health),
     }
 }

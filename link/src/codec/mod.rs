@@ -4,6 +4,7 @@
 //! number. Only messages that contradict themselves are refused.
 
 mod engine;
+mod faults;
 mod gpu;
 mod histogram;
 mod owners;

@@ -2,10 +2,13 @@
 
 use super::*;
 use infmon_engines::{Engine, EngineSample, Histogram, Latency};
-use infmon_gpu::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
+use infmon_gpu::{
+    DriverProblem, DriverState, GpuFailure, GpuHealth, GpuProcess, GpuSample, IncidentKind, RecoveryAction,
+    ThrottleCause, ThrottleCounter,
+};
 use infmon_samples::{
-    Failure, FailureKind, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, Observation, Plan, Recognition, Report,
-    Scheme, Target, TargetId, TargetReport,
+    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, Observation, Plan,
+    Recognition, Report, Scheme, Target, TargetId, TargetReport,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -67,6 +70,7 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
         name: "NVIDIA H200".to_owned(),
         memory_total_bytes: Some(150_754_820_096),
         memory_free_bytes: Some(0),
+        memory_used_bytes: Some(150_754_820_095),
         utilization_percent: Some(100),
         memory_utilization_percent: Some(41),
         sm_clock_mhz: Some(1980),
@@ -91,7 +95,53 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
                 used_bytes: None,
             },
         ]),
+        health: GpuHealth {
+            recovery_action: Some(RecoveryAction::DrainAndReset),
+            ecc_uncorrectable_volatile: Some(u64::MAX),
+            ecc_uncorrectable_aggregate: Some(0),
+            remapped_rows_uncorrectable: Some(7),
+            row_remap_pending: Some(true),
+            row_remap_failed: Some(false),
+            retired_pages: Some(u32::MAX),
+            page_retirement_pending: Some(false),
+            xid_events: Some(true),
+        },
     }
+}
+
+fn outages() -> Vec<GpuOutage> {
+    let outage = |failure| GpuOutage {
+        index: 3,
+        uuid: Some("GPU-77".to_owned()),
+        minor_number: Some(0),
+        failure,
+        message: "the GPU has fallen off the bus".to_owned(),
+        since: Duration::from_micros(61_000_001),
+    };
+    let unnamed = GpuOutage {
+        uuid: None,
+        minor_number: None,
+        ..outage(GpuFailure::Refused)
+    };
+    GpuFailure::ALL.into_iter().map(outage).chain([unnamed]).collect()
+}
+
+fn incidents() -> Vec<GpuIncident> {
+    let xid = GpuIncident {
+        index: 2,
+        uuid: "GPU-77".to_owned(),
+        kind: IncidentKind::Xid { number: 119 },
+        gpu_instance: Some(0),
+        count: u64::MAX,
+        first: Duration::from_micros(9_000_001),
+        last: Duration::ZERO,
+    };
+    let ecc = GpuIncident {
+        kind: IncidentKind::EccUncorrectable,
+        gpu_instance: None,
+        ..xid.clone()
+    };
+    vec![xid, ecc]
 }
 
 pub(crate) fn full_report() -> Report {
@@ -137,6 +187,8 @@ pub(crate) fn full_report() -> Report {
                     ..GpuSample::default()
                 },
             ],
+            outages: outages(),
+            incidents: incidents(),
             owners: Some(GpuOwners {
                 age: Some(Duration::from_micros(9_000_001)),
                 owners: vec![
@@ -252,6 +304,10 @@ fn what_only_a_newer_peer_knows_becomes_something_safe() {
     let gpus = message.gpus.as_mut().unwrap();
     gpus.driver = Some(wire::Driver { state: None });
     gpus.samples[0].throttle[0].cause = 999;
+    gpus.samples[0].health.as_mut().unwrap().recovery_action = Some(77);
+    gpus.samples[1].health = None;
+    gpus.outages[0].failure = "Teapot".to_owned();
+    gpus.incidents[0].kind = None;
     message.targets[0]
         .last
         .as_mut()
@@ -270,6 +326,11 @@ fn what_only_a_newer_peer_knows_becomes_something_safe() {
         }
     ));
     assert_eq!(report.gpus.samples[0].throttle.len(), ThrottleCause::ALL.len() - 1);
+    let action = report.gpus.samples[0].health.recovery_action;
+    assert_eq!(action, Some(RecoveryAction::Other(77)));
+    assert_eq!(report.gpus.samples[1].health, GpuHealth::default());
+    assert_eq!(report.gpus.outages[0].failure, GpuFailure::Refused);
+    assert_eq!(report.gpus.incidents, incidents()[1..]);
     assert_eq!(report.targets[0].last.as_ref().unwrap().sample.engine, None);
     assert_eq!(
         report.targets[2].failure.as_ref().unwrap().kind,

@@ -133,7 +133,11 @@ fn add_delay(report: &mut Report, delay: Duration) {
         last.into_iter()
             .chain(target.failure.as_mut().map(|failure| &mut failure.since))
     });
+    let outages = report.gpus.outages.iter_mut().map(|outage| &mut outage.since);
+    let incidents = report.gpus.incidents.iter_mut();
+    let incidents = incidents.flat_map(|incident| [&mut incident.first, &mut incident.last]);
     let ages = report.gpus.age.iter_mut().chain(owners).chain(targets);
+    let ages = ages.chain(outages).chain(incidents);
     for age in ages {
         *age = age.saturating_add(delay);
     }
@@ -189,6 +193,9 @@ mod tests {
                 owners.failure.unwrap().since,
                 first.last.as_ref().unwrap().age,
                 report.targets[2].failure.as_ref().unwrap().since,
+                report.gpus.outages[0].since,
+                report.gpus.incidents[0].first,
+                report.gpus.incidents[0].last,
             ]
         };
         assert_eq!(ages(&arrived), ages(&made).map(|age| age + delay));

@@ -1,0 +1,119 @@
+//! The GPUs that were seen since the monitor started: what names a GPU that is lost, and what tells that one is back.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use nvml_wrapper::error::NvmlError;
+
+use super::failure::Failure;
+use crate::health::{GpuHealth, ecc_growth};
+use crate::snapshot::{FailedGpu, GpuFailure};
+
+/// By uuid. A node has as many GPUs as it has; one that never comes back stays known until the monitor ends.
+#[derive(Debug, Default)]
+pub(super) struct KnownGpus(BTreeMap<String, KnownGpu>);
+
+#[derive(Debug)]
+struct KnownGpu {
+    index: u32,
+    minor_number: Option<u32>,
+    /// As last read, to see what grows.
+    health: Option<GpuHealth>,
+    failing_since: Option<Instant>,
+    /// It was lost or its driver was unloaded, so that it begins anew when it is back.
+    gone: bool,
+}
+
+impl KnownGpus {
+    /// A GPU was opened by a new session.
+    pub(super) fn opened(&mut self, index: u32, uuid: &str, minor_number: Option<u32>) {
+        match self.0.get_mut(uuid) {
+            Some(gpu) => (gpu.index, gpu.minor_number) = (index, minor_number),
+            None => {
+                let gpu = KnownGpu {
+                    index,
+                    minor_number,
+                    health: None,
+                    failing_since: None,
+                    gone: false,
+                };
+                self.0.insert(uuid.to_owned(), gpu);
+            }
+        }
+    }
+
+    /// A GPU was read. By how much its uncorrectable errors grew since it was read before.
+    pub(super) fn works(&mut self, uuid: &str, health: GpuHealth) -> u64 {
+        let Some(gpu) = self.0.get_mut(uuid) else { return 0 };
+        gpu.failing_since = None;
+        let before = gpu.health.replace(health);
+        before.map_or(0, |before| ecc_growth(&before, &health))
+    }
+
+    /// Whether a GPU that was opened begins anew.
+    pub(super) fn is_back(&mut self, uuid: &str) -> bool {
+        self.0
+            .get_mut(uuid)
+            .is_some_and(|gpu| std::mem::replace(&mut gpu.gone, false))
+    }
+
+    /// The kernel module was unloaded.
+    pub(super) fn driver_gone(&mut self) {
+        self.0.values_mut().for_each(|gpu| gpu.gone = true);
+    }
+
+    /// A GPU answered with an error.
+    pub(super) fn fails(&mut self, index: u32, uuid: Option<&str>, error: &NvmlError) -> FailedGpu {
+        let failure = Failure::of_gpu(error);
+        self.failed(index, uuid, failure, error.to_string())
+    }
+
+    /// The uuid of a GPU that did not open: what was at its index before, unless that one was found elsewhere.
+    pub(super) fn unopened_at(&self, index: u32, opened: &[&str]) -> Option<String> {
+        let at = |(_, gpu): &(&String, &KnownGpu)| gpu.index == index;
+        let (uuid, _) = self.0.iter().find(at)?;
+        (!opened.contains(&uuid.as_str())).then(|| uuid.clone())
+    }
+
+    /// GPUs that were there before and are neither opened nor among the `failed` now.
+    pub(super) fn not_enumerated(&mut self, opened: &[&str], failed: &[FailedGpu]) -> Vec<FailedGpu> {
+        // One that fails without a name may be any of those that are missed.
+        let unnamed = failed.iter().filter(|gpu| gpu.uuid.is_none()).count();
+        let missed: Vec<(u32, String)> = self
+            .0
+            .iter()
+            .filter(|(uuid, _)| {
+                let fails = failed.iter().any(|gpu| gpu.uuid.as_ref() == Some(uuid));
+                !fails && !opened.contains(&uuid.as_str())
+            })
+            .map(|(uuid, gpu)| (gpu.index, uuid.clone()))
+            .collect();
+        if missed.len() <= unnamed {
+            return Vec::new();
+        }
+        missed
+            .into_iter()
+            .map(|(index, uuid)| {
+                let message = "the driver does not enumerate it any more".to_owned();
+                self.failed(index, Some(&uuid), GpuFailure::NotEnumerated, message)
+            })
+            .collect()
+    }
+
+    fn failed(&mut self, index: u32, uuid: Option<&str>, failure: GpuFailure, message: String) -> FailedGpu {
+        let now = Instant::now();
+        let known = uuid.and_then(|uuid| self.0.get_mut(uuid));
+        let (minor_number, since) = known.map_or((None, now), |gpu| {
+            gpu.gone |= matches!(failure, GpuFailure::Lost | GpuFailure::NotEnumerated);
+            (gpu.minor_number, *gpu.failing_since.get_or_insert(now))
+        });
+        FailedGpu {
+            index,
+            uuid: uuid.map(str::to_owned),
+            minor_number,
+            failure,
+            message,
+            since,
+        }
+    }
+}

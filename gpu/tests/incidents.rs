@@ -1,0 +1,234 @@
+//! XIDs and uncorrectable errors: what is folded, what counts, and for how long.
+
+use infmon_gpu::xid::{self, XidClass};
+use infmon_gpu::{GpuHealth, IncidentKind, IncidentLog, RecoveryAction, StandingFault, counts, ecc_growth};
+use std::time::{Duration, Instant};
+
+const GPU: (u32, &str) = (3, "GPU-3");
+const OTHER: (u32, &str) = (4, "GPU-4");
+
+/// An XID of a GPU, so many seconds after the start.
+type At = (u64, (u32, &'static str), u32);
+/// GPU index, XID and count.
+type Logged = (u32, u32, u64);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// What is left of these.
+fn logged(xids: &[At]) -> Vec<Logged> {
+    let start = Instant::now();
+    let mut log = IncidentLog::default();
+    for (at, gpu, number) in xids {
+        log.xid(*gpu, *number, None, start + seconds(*at));
+    }
+    let tell = |incident: &infmon_gpu::Incident| match incident.kind {
+        IncidentKind::Xid { number } => (incident.index, number, incident.count),
+        IncidentKind::EccUncorrectable => (incident.index, 0, incident.count),
+    };
+    log.incidents().iter().map(tell).collect()
+}
+
+#[test]
+fn xids_are_folded_by_the_table() {
+    let cases: [(&str, &[At], &[Logged]); 8] = [
+        ("repeated", &[(0, GPU, 31), (5, GPU, 31)], &[(3, 31, 2)]),
+        ("two GPUs", &[(0, GPU, 31), (0, OTHER, 31)], &[(3, 31, 1), (4, 31, 1)]),
+        ("45 after its cause", &[(0, GPU, 31), (3, GPU, 45)], &[(3, 31, 1)]),
+        ("45 before its cause", &[(0, GPU, 45), (1, GPU, 79)], &[(3, 79, 1)]),
+        (
+            "a storm of 45 is one chain",
+            &[(0, GPU, 31), (9, GPU, 45), (18, GPU, 45), (27, GPU, 45)],
+            &[(3, 31, 1)],
+        ),
+        ("45 alone", &[(0, GPU, 45), (1, GPU, 45)], &[(3, 45, 2)]),
+        (
+            "45 long after",
+            &[(0, GPU, 31), (11, GPU, 45)],
+            &[(3, 31, 1), (3, 45, 1)],
+        ),
+        (
+            "45 of another GPU",
+            &[(0, GPU, 31), (1, OTHER, 45)],
+            &[(3, 31, 1), (4, 45, 1)],
+        ),
+    ];
+    for (name, xids, expected) in cases {
+        assert_eq!(logged(xids), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_incident_that_comes_back_after_it_was_over_is_a_new_one() {
+    let start = Instant::now();
+    let mut log = IncidentLog::default();
+    log.xid(GPU, 31, None, start);
+    log.xid(GPU, 31, Some(2), start + seconds(3_000));
+    let [incident] = log.incidents() else { panic!("{log:?}") };
+    assert_eq!((incident.count, incident.gpu_instance), (1, Some(2)));
+    assert_eq!(incident.first, start + seconds(3_000));
+}
+
+#[test]
+fn the_log_is_bounded_and_forgets() {
+    let start = Instant::now();
+    let mut log = IncidentLog::default();
+    for number in 1_000..2_000 {
+        log.xid(GPU, number, None, start + seconds(u64::from(number)));
+    }
+    assert_eq!(log.incidents().len(), 128);
+    assert_eq!(log.incidents()[0].kind, IncidentKind::Xid { number: 1_872 });
+    log.ecc(OTHER, 0, start);
+    assert_eq!(log.incidents().len(), 128, "no error is no incident");
+    log.ecc(OTHER, 2, start + seconds(2_000));
+    log.begins_anew("GPU-3");
+    assert_eq!(log.incidents().len(), 1);
+    log.forget(start + seconds(2_000 + 24 * 3_600));
+    assert_eq!(log.incidents().len(), 1);
+    log.forget(start + seconds(2_001 + 24 * 3_600));
+    assert_eq!(log.incidents(), []);
+}
+
+#[test]
+fn incidents_count_by_the_table() {
+    let asks = |action| {
+        Some(GpuHealth {
+            recovery_action: action,
+            ..GpuHealth::default()
+        })
+    };
+    let nothing = asks(Some(RecoveryAction::None));
+    let reset = asks(Some(RecoveryAction::Reset));
+    let silent = asks(None);
+    // XID (0: ECC), seconds ago, health, counts.
+    let cases = [
+        (31, 0, nothing, true),
+        (31, 599, silent, true),
+        (31, 600, silent, false),
+        (31, 600, reset, false),
+        (119, 0, nothing, true),
+        (119, 599, nothing, true),
+        (119, 600, nothing, false),
+        (119, 600, reset, true),
+        (119, 80_000, silent, true),
+        (119, 80_000, None, true),
+        (43, 0, silent, false),
+        (63, 0, None, false),
+        (154, 0, nothing, false),
+        (154, 0, reset, false),
+        (154, 0, silent, true),
+        (154, 600, silent, false),
+        (40_000, 0, nothing, true),
+        (40_000, 600, nothing, false),
+        (0, 599, nothing, true),
+        (0, 600, nothing, false),
+    ];
+    for (number, ago, health, expected) in cases {
+        let kind = match number {
+            0 => IncidentKind::EccUncorrectable,
+            number => IncidentKind::Xid { number },
+        };
+        assert_eq!(
+            counts(kind, seconds(ago), health.as_ref()),
+            expected,
+            "{kind:?} {ago} s ago, {health:?}"
+        );
+    }
+}
+
+#[test]
+fn the_catalogue_has_a_class_for_every_number() {
+    let cases = [
+        (13, XidClass::RestartProgram),
+        (31, XidClass::RestartProgram),
+        (43, XidClass::Ignore),
+        (45, XidClass::RestartProgram),
+        (48, XidClass::ResetGpu),
+        (54, XidClass::CheckBoard),
+        (63, XidClass::Ignore),
+        (64, XidClass::ResetGpu),
+        (74, XidClass::CheckLink),
+        (78, XidClass::UpdateSoftware),
+        (79, XidClass::RebootNode),
+        (94, XidClass::RestartProgram),
+        (95, XidClass::ResetGpu),
+        (109, XidClass::ResetGpu),
+        (119, XidClass::ResetGpu),
+        (149, XidClass::CheckLink),
+        (151, XidClass::RestartMachine),
+        (154, XidClass::FollowRecoveryAction),
+        (168, XidClass::ContactVendor),
+        (1, XidClass::ContactVendor),
+        (173, XidClass::Unknown),
+        (0, XidClass::Unknown),
+        (u32::MAX, XidClass::Unknown),
+    ];
+    for (number, class) in cases {
+        assert_eq!(xid::class(number), class, "{number}");
+    }
+    for number in 1..=172 {
+        assert_ne!(xid::class(number), XidClass::Unknown, "{number}");
+    }
+    // What asks for a step of its own is called by name.
+    for number in (1..=172).filter(|number| xid::class(*number).lasts() && *number != 136) {
+        assert!(xid::name(number).is_some(), "{number}");
+    }
+}
+
+#[test]
+fn errors_grow_by_the_table() {
+    let health = |volatile, aggregate| GpuHealth {
+        ecc_uncorrectable_volatile: volatile,
+        ecc_uncorrectable_aggregate: aggregate,
+        ..GpuHealth::default()
+    };
+    let cases = [
+        ("nothing", health(Some(0), Some(0)), health(Some(0), Some(0)), 0),
+        ("both", health(Some(1), Some(5)), health(Some(3), Some(7)), 2),
+        ("before a reload", health(Some(9), Some(9)), health(Some(0), Some(9)), 0),
+        ("after a reload", health(Some(9), Some(9)), health(Some(2), Some(11)), 2),
+        ("aggregate alone", health(None, Some(9)), health(None, Some(10)), 1),
+        (
+            "aggregate goes back",
+            health(Some(0), Some(9)),
+            health(Some(0), Some(1)),
+            0,
+        ),
+        ("known from now on", health(None, None), health(Some(4), Some(4)), 0),
+        ("no longer known", health(Some(4), None), health(None, None), 0),
+    ];
+    for (name, before, now, growth) in cases {
+        assert_eq!(ecc_growth(&before, &now), growth, "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_no_fault_and_no_health() {
+    let silent = GpuHealth {
+        xid_events: Some(false),
+        ..GpuHealth::default()
+    };
+    for health in [GpuHealth::default(), silent] {
+        assert!(!health.is_known());
+        assert_eq!(health.standing().count(), 0);
+    }
+    let well = GpuHealth {
+        recovery_action: Some(RecoveryAction::None),
+        row_remap_pending: Some(false),
+        ..GpuHealth::default()
+    };
+    assert!(well.is_known());
+    assert_eq!(well.standing().count(), 0);
+    let unknown_action = GpuHealth {
+        recovery_action: Some(RecoveryAction::from_code(6)),
+        ..GpuHealth::default()
+    };
+    assert_eq!(
+        unknown_action.standing().collect::<Vec<_>>(),
+        [StandingFault::RecoveryAction]
+    );
+    for code in 0..8 {
+        assert_eq!(RecoveryAction::from_code(code).code(), code);
+    }
+}
