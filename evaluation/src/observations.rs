@@ -3,9 +3,10 @@
 use crate::traffic::{Counter, LatencyKind, Part, Window};
 use crate::{Moment, Place};
 use infmon_engines::{Engine, EngineSample};
-use infmon_gpu::{CauseDuty, DriverState, GpuSample, ThrottleCounter, ThrottleWindow};
+use infmon_gpu::{CauseDuty, DriverState, GpuSample, StandingFault, ThrottleCounter, ThrottleWindow};
 use infmon_samples::{
-    Failure, GPU_OWNERS_STALE_AFTER, GpuOwner, GpuOwners, NodeIdentity, Observation, Report, TargetId,
+    Failure, GPU_OWNERS_STALE_AFTER, GpuIncident, GpuOutage, GpuOwner, GpuOwners, NodeIdentity, Observation, Report,
+    TargetId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -201,12 +202,35 @@ pub struct NodeObservation {
     pub gpus: Vec<GpuSample>,
     /// When the GPUs were sampled.
     pub gpus_taken: Option<Moment>,
+    /// The GPUs that do not answer, with ages as of `reported`.
+    pub outages: Vec<GpuOutage>,
+    /// What happened to GPUs, with ages as of `reported`.
+    pub incidents: Vec<GpuIncident>,
+    /// Since when faults stand, by GPU uuid.
+    pub standing_since: BTreeMap<(String, StandingFault), Moment>,
     /// Owners of the GPUs; `None` where the daemon does not ask the kubelet.
     pub owners: Option<OwnersObservation>,
     /// Lost clocks over time, by GPU uuid.
     pub throttle: BTreeMap<String, ThrottleHistory>,
     /// Servers.
     pub targets: BTreeMap<TargetId, TargetObservation>,
+}
+
+impl NodeObservation {
+    /// Keeps when each fault of the newest samples was first seen.
+    fn look_at_faults(&mut self, taken: Moment) {
+        let known = std::mem::take(&mut self.standing_since);
+        let faults = self.gpus.iter().flat_map(|gpu| {
+            let standing = gpu.health.standing();
+            standing.map(|fault| (gpu.uuid.clone(), fault))
+        });
+        self.standing_since = faults
+            .map(|key| {
+                let since = known.get(&key).copied().unwrap_or(taken);
+                (key, since)
+            })
+            .collect();
+    }
 }
 
 /// What all node daemons reported.
@@ -235,6 +259,8 @@ impl Observations {
         let Some(node) = self.nodes.get_mut(node) else { return };
         node.reported = Some(now);
         node.driver = report.gpus.driver;
+        node.outages = report.gpus.outages;
+        node.incidents = report.gpus.incidents;
         match report.gpus.owners {
             Some(owners) => node.owners.get_or_insert_default().apply(owners, now),
             None => node.owners = None,
@@ -252,10 +278,12 @@ impl Observations {
                 let present: BTreeSet<&str> = report.gpus.samples.iter().map(|sample| sample.uuid.as_str()).collect();
                 node.throttle.retain(|uuid, _| present.contains(uuid.as_str()));
                 node.gpus = report.gpus.samples;
+                node.look_at_faults(taken);
                 node.gpus_taken = Some(taken);
             }
         } else {
             node.gpus.clear();
+            node.standing_since.clear();
             node.gpus_taken = None;
         }
         let reported: BTreeSet<TargetId> = report.targets.iter().map(|target| target.id.clone()).collect();

@@ -186,7 +186,7 @@ pub fn transitions(verdict: &Verdict, previous: &InferenceMonitorStatus) -> Vec<
             };
             match known {
                 Some(condition) if condition.status == finding.outcome.as_str() => return None,
-                // To and from Unknown is told by Ready alone; one Event per condition would say the same thing six times.
+                // To and from Unknown is told by Ready alone; one Event per condition would say the same thing eight times.
                 Some(condition)
                     if (condition.status == "Unknown" || finding.outcome == Outcome::Unknown)
                         && !bad

@@ -107,12 +107,12 @@ fn calls(snapshot: &Snapshot) -> Value {
         .into()
 }
 
-/// CPU time of the NVML thread by the kernel's precise account.
+/// CPU time of the NVML threads by the kernel's precise account.
 fn cpu_nanoseconds() -> Result<u64, Box<dyn Error>> {
     let mut total = 0;
     for task in std::fs::read_dir("/proc/self/task")? {
         let task = task?.path();
-        if std::fs::read_to_string(task.join("comm"))?.trim() != "nvml" {
+        if !std::fs::read_to_string(task.join("comm"))?.starts_with("nvml") {
             continue;
         }
         let text = std::fs::read_to_string(task.join("schedstat"))?;

@@ -2,7 +2,7 @@
 //!
 //! - `GET /api/v1/monitors`: `{"items": [...]}`
 //! - `GET /api/v1/monitors/{namespace}/{name}`: one of them
-//! - `GET /api/v1/nodes`: nodes, driver state, GPUs with their age in seconds
+//! - `GET /api/v1/nodes`: nodes, driver state, GPUs with their age in seconds, GPUs that do not answer, what happened to GPUs
 //!
 //! It has no authentication of its own: the standalone process serves it on loopback.
 
@@ -53,6 +53,8 @@ async fn nodes(State(world): State<SharedWorld>) -> Json<Value> {
                     "driver": node.driver,
                     "gpuSampleAgeSeconds": node.gpus_taken.map(|at| now.since(at).as_secs_f64()),
                     "gpus": node.gpus,
+                    "gpuOutages": node.outages,
+                    "gpuIncidents": node.incidents,
                 })
             })
             .collect()

@@ -12,6 +12,9 @@ pub enum ConditionType {
     EndpointsReachable,
     /// The engine and all series needed were found.
     MetricsRecognized,
+    /// No fault on a GPU that serves this monitor.
+    #[serde(rename = "GPUsHealthy")]
+    GpusHealthy,
     /// A GPU that serves this monitor loses clocks.
     Throttled,
     /// Memory will run out, or requests are already evicted for it.
@@ -21,18 +24,22 @@ pub enum ConditionType {
     QueueDepthHigh,
     /// A latency is above its threshold.
     LatencyHigh,
+    /// GPUs idle while requests run.
+    Underutilized,
 }
 
 impl ConditionType {
     /// All types, in the order in which they are shown.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Ready,
         Self::EndpointsReachable,
         Self::MetricsRecognized,
+        Self::GpusHealthy,
         Self::Throttled,
         Self::OomRisk,
         Self::QueueDepthHigh,
         Self::LatencyHigh,
+        Self::Underutilized,
     ];
 
     /// `type` of the condition.
@@ -42,17 +49,22 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::EndpointsReachable => "EndpointsReachable",
             Self::MetricsRecognized => "MetricsRecognized",
+            Self::GpusHealthy => "GPUsHealthy",
             Self::Throttled => "Throttled",
             Self::OomRisk => "OOMRisk",
             Self::QueueDepthHigh => "QueueDepthHigh",
             Self::LatencyHigh => "LatencyHigh",
+            Self::Underutilized => "Underutilized",
         }
     }
 
     /// True when `True` is the good state (Ready), false when `True` is a finding (Throttled).
     #[must_use]
     pub const fn true_is_good(self) -> bool {
-        matches!(self, Self::Ready | Self::EndpointsReachable | Self::MetricsRecognized)
+        matches!(
+            self,
+            Self::Ready | Self::EndpointsReachable | Self::MetricsRecognized | Self::GpusHealthy
+        )
     }
 }
 
@@ -62,14 +74,24 @@ pub mod reason {
     pub const ABOVE_THRESHOLD: &str = "AboveThreshold";
     /// EndpointsReachable, MetricsRecognized: nothing is wrong.
     pub const ALL_ENDPOINTS: &str = "AllEndpoints";
-    /// Throttled, OOMRisk, QueueDepthHigh, LatencyHigh: the value is not above the threshold.
+    /// Throttled, OOMRisk, QueueDepthHigh, LatencyHigh, Underutilized: the value is not beyond the threshold.
     pub const BELOW_THRESHOLD: &str = "BelowThreshold";
     /// Throttled: the GPU lost clocks to a board limit.
     pub const BOARD_LIMIT: &str = "BoardLimit";
     /// EndpointsReachable: the body is larger than the limit.
     pub const BODY_TOO_LARGE: &str = "BodyTooLarge";
+    /// GPUsHealthy: a driver call does not return.
+    pub const DRIVER_UNRESPONSIVE: &str = "DriverUnresponsive";
+    /// GPUsHealthy: driver library and kernel module differ in version.
+    pub const DRIVER_VERSION_MISMATCH: &str = "DriverVersionMismatch";
+    /// GPUsHealthy: memory of the GPU had errors that could not be corrected.
+    pub const ECC_UNCORRECTABLE: &str = "EccUncorrectable";
     /// LatencyHigh: requests take too long from their arrival to their last token.
     pub const END_TO_END: &str = "EndToEnd";
+    /// GPUsHealthy: the GPU does not answer, or is not enumerated any more.
+    pub const GPU_LOST: &str = "GpuLost";
+    /// Underutilized: a server that was given a GPU computes without it.
+    pub const GPU_NOT_USED: &str = "GpuNotUsed";
     /// Throttled: the GPU lost clocks to an external power brake.
     pub const HARDWARE_POWER_BRAKE: &str = "HardwarePowerBrake";
     /// Throttled: the GPU lost clocks to heat (hardware).
@@ -86,15 +108,21 @@ pub mod reason {
     pub const LOADING: &str = "Loading";
     /// OOMRisk: free GPU memory is below the threshold.
     pub const LOW_HEADROOM: &str = "LowHeadroom";
+    /// Underutilized: GPUs idle while requests run.
+    pub const LOW_UTILIZATION: &str = "LowUtilization";
     /// MetricsRecognized: the body is no exposition.
     pub const MALFORMED: &str = "Malformed";
+    /// GPUsHealthy: faulty memory waits for a reset to be taken out of use.
+    pub const MEMORY_REPAIR_PENDING: &str = "MemoryRepairPending";
     /// EndpointsReachable: the server says that its metrics are off.
     pub const METRICS_DISABLED: &str = "MetricsDisabled";
     /// Ready: data is fresh from all endpoints.
     pub const MONITORING: &str = "Monitoring";
     /// Ready: the spec selects no endpoint.
     pub const NO_ENDPOINTS: &str = "NoEndpoints";
-    /// Throttled: no GPU is seen on the nodes that serve this monitor.
+    /// GPUsHealthy: nothing is wrong.
+    pub const NO_FAULTS: &str = "NoFaults";
+    /// GPUsHealthy, Throttled, Underutilized: no GPU is seen on the nodes that serve this monitor.
     pub const NO_GPU_DATA: &str = "NoGpuData";
     /// Ready: no node daemon is connected on the nodes of the endpoints.
     pub const NO_NODE_DAEMON: &str = "NoNodeDaemon";
@@ -108,8 +136,12 @@ pub mod reason {
     pub const PREEMPTIONS: &str = "Preemptions";
     /// LatencyHigh: requests wait too long before they run.
     pub const QUEUE_TIME: &str = "QueueTime";
+    /// GPUsHealthy: the driver asks for a reset, a reboot or a drain.
+    pub const RECOVERY_ACTION_NEEDED: &str = "RecoveryActionNeeded";
     /// Throttled: the GPU lost clocks to its reliability voltage limit.
     pub const RELIABILITY: &str = "Reliability";
+    /// GPUsHealthy: faulty memory could not be replaced.
+    pub const ROW_REMAP_FAILED: &str = "RowRemapFailed";
     /// MetricsRecognized: series that the conditions need are not there.
     pub const SERIES_MISSING: &str = "SeriesMissing";
     /// Throttled: the driver lowers clocks to stay below its thermal target.
@@ -130,15 +162,22 @@ pub mod reason {
     pub const UNREACHABLE: &str = "Unreachable";
     /// Any condition: the first samples are on their way.
     pub const WAITING_FOR_DATA: &str = "WaitingForData";
+    /// GPUsHealthy: the driver told of an XID.
+    pub const XID: &str = "Xid";
 
     /// Every reason.
-    pub const ALL: [&str; 36] = [
+    pub const ALL: [&str; 47] = [
         ABOVE_THRESHOLD,
         ALL_ENDPOINTS,
         BELOW_THRESHOLD,
         BOARD_LIMIT,
         BODY_TOO_LARGE,
+        DRIVER_UNRESPONSIVE,
+        DRIVER_VERSION_MISMATCH,
+        ECC_UNCORRECTABLE,
         END_TO_END,
+        GPU_LOST,
+        GPU_NOT_USED,
         HARDWARE_POWER_BRAKE,
         HARDWARE_THERMAL,
         HTTP_STATUS,
@@ -147,10 +186,13 @@ pub mod reason {
         KV_CACHE_EXHAUSTION,
         LOADING,
         LOW_HEADROOM,
+        LOW_UTILIZATION,
         MALFORMED,
+        MEMORY_REPAIR_PENDING,
         METRICS_DISABLED,
         MONITORING,
         NO_ENDPOINTS,
+        NO_FAULTS,
         NO_GPU_DATA,
         NO_NODE_DAEMON,
         NOT_JUDGED,
@@ -158,7 +200,9 @@ pub mod reason {
         POWER_CAP,
         PREEMPTIONS,
         QUEUE_TIME,
+        RECOVERY_ACTION_NEEDED,
         RELIABILITY,
+        ROW_REMAP_FAILED,
         SERIES_MISSING,
         SOFTWARE_THERMAL,
         STALE_DATA,
@@ -169,5 +213,6 @@ pub mod reason {
         UNKNOWN_ENGINE,
         UNREACHABLE,
         WAITING_FOR_DATA,
+        XID,
     ];
 }

@@ -24,7 +24,8 @@ pub struct InferenceMonitorStatus {
     /// The numbers of kubectl get. A number nobody knows is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// Conditions: Ready, EndpointsReachable, MetricsRecognized, Throttled, OOMRisk, QueueDepthHigh, LatencyHigh.
+    /// Conditions: Ready, EndpointsReachable, MetricsRecognized, GPUsHealthy, Throttled, OOMRisk, QueueDepthHigh, LatencyHigh,
+    /// Underutilized.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -16,6 +16,8 @@ pub struct Thresholds {
     /// Free GPU memory, for OOMRisk.
     #[serde(rename = "gpuMemoryHeadroomMiB")]
     pub gpu_memory_headroom_mib: MemoryHeadroomThreshold,
+    /// Use of the GPUs while requests run, for Underutilized.
+    pub gpu_utilization_percent: UtilizationThreshold,
     /// Time from the arrival of a request to its first token, for LatencyHigh.
     pub time_to_first_token_milliseconds: FirstTokenThreshold,
     /// Time between two tokens of one request, for LatencyHigh. Not judged unless it is given.
@@ -111,6 +113,27 @@ impl Default for MemoryHeadroomThreshold {
         Self {
             below: 512,
             for_seconds: 30,
+        }
+    }
+}
+
+/// Use of the GPUs while requests run.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UtilizationThreshold {
+    /// Percent of the time in which a GPU must compute while requests run on its server, on average over these GPUs, 0 (off) to 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub below: i32,
+    /// Seconds for which the value must be below the threshold to raise, and not below it to clear, 0 to 3600.
+    #[schemars(range(min = 0, max = 3600))]
+    pub for_seconds: i32,
+}
+
+impl Default for UtilizationThreshold {
+    fn default() -> Self {
+        Self {
+            below: 50,
+            for_seconds: 600,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Throttled: which GPUs serve the monitor, and do they lose clocks.
 
+use super::health::Seen;
 use super::ownership::{Ownership, Served};
 use super::{Attribution, Finding, Input, Outcome, Sharing, anchor};
 use crate::words::{clause, clause_or, count};
@@ -33,28 +34,36 @@ pub struct GpuVerdict {
 impl GpuVerdict {
     /// `GPU 3 (GPU-5f2c91e0) on node gpu-a7`.
     pub(crate) fn label(&self) -> String {
-        let short: String = self.sample.uuid.chars().take(12).collect();
-        format!("GPU {} ({short}) on node {}", self.sample.index, self.node)
+        label(&self.sample, &self.node)
     }
 
     /// The sentence that says whom it serves.
     pub(crate) fn serves(&self) -> String {
-        let names = self
-            .pods
-            .iter()
-            .take(3)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
-        let more = if self.pods.len() > 3 {
-            format!(" and {} more", self.pods.len() - 3)
-        } else {
-            String::new()
-        };
-        match &self.attribution {
-            Attribution::Device => format!("It serves pod {names}{more}{}.", shared(self.sharing)),
-            Attribution::Node { why } => format!("On that node: pod {names}{more} ({why})."),
-        }
+        serves(&self.pods, &self.attribution, self.sharing)
+    }
+}
+
+/// `GPU 3 (GPU-5f2c91e0) on node gpu-a7`; without a uuid where none is known.
+pub(super) fn label(gpu: &GpuSample, node: &str) -> String {
+    let short: String = gpu.uuid.chars().take(12).collect();
+    if short.is_empty() {
+        format!("GPU {} on node {node}", gpu.index)
+    } else {
+        format!("GPU {} ({short}) on node {node}", gpu.index)
+    }
+}
+
+/// The sentence that says whom a GPU serves.
+pub(super) fn serves(pods: &[String], attribution: &Attribution, sharing: Sharing) -> String {
+    let names = pods.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if pods.len() > 3 {
+        format!(" and {} more", pods.len() - 3)
+    } else {
+        String::new()
+    };
+    match attribution {
+        Attribution::Device => format!("It serves pod {names}{more}{}.", shared(sharing)),
+        Attribution::Node { why } => format!("On that node: pod {names}{more} ({why})."),
     }
 }
 
@@ -73,12 +82,22 @@ pub(super) struct Serving {
     /// Nodes whose kubelet has given no GPU to the endpoints.
     without: Vec<String>,
     /// A node has not told yet whether it has GPUs.
-    awaited: bool,
+    pub(super) awaited: bool,
+    /// Faults of these GPUs.
+    pub(super) health: Seen,
 }
 
 impl Serving {
     pub(super) fn complete(&self) -> bool {
         self.problems.is_empty() && !self.verdicts.is_empty() && self.judged == self.verdicts.len()
+    }
+
+    /// Why there is no GPU, where no node has a problem: a sentence.
+    pub(super) fn nothing_seen(&self) -> String {
+        match self.without.first() {
+            Some(node) => format!("No GPU serves this monitor: the kubelet of node {node} has given none to its pods."),
+            None => "No GPU is seen where the endpoints run.".to_owned(),
+        }
     }
 }
 
@@ -92,6 +111,7 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
         problems: Vec::new(),
         without: Vec::new(),
         awaited: nodes.is_empty(),
+        health: Seen::default(),
     };
     for (name, endpoints) in nodes {
         let node = input.observations.node(name);
@@ -105,6 +125,9 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
         if let Some(Ownership::Nothing) = ownership {
             serving.without.push(name.to_owned());
             continue;
+        }
+        if let (Some(node), Some(ownership)) = (node, &ownership) {
+            serving.health.look(name, node, ownership, input);
         }
         let (Some(node), Some(ownership), Some(_)) = (node, ownership, taken) else {
             let words = match node {
@@ -273,10 +296,7 @@ pub(super) fn throttled(input: &Input<'_>, serving: &Serving, settling: bool) ->
     }
     let message = match serving.verdicts.first() {
         Some(gpu) => format!("The driver does not count lost clocks of {}.", gpu.label()),
-        None if unseen.is_empty() => match serving.without.first() {
-            Some(node) => format!("No GPU serves this monitor: the kubelet of node {node} has given none to its pods."),
-            None => "No GPU is seen where the endpoints run.".to_owned(),
-        },
+        None if unseen.is_empty() => serving.nothing_seen(),
         None => unseen.trim_start().to_owned(),
     };
     finding(

@@ -3,11 +3,13 @@
 mod availability;
 mod damped;
 mod gpus;
+mod health;
 mod latency;
 mod load;
 mod memory_risk;
 mod ownership;
 mod queue;
+mod utilization;
 
 use crate::words::{anchor, seconds, some_have};
 use crate::{EndpointState, Hold, Moment, Observations, Resolution, Totals, Traffic};
@@ -46,7 +48,9 @@ pub struct Memory {
     memory_risk: memory_risk::Holds,
     reachable: Damped,
     recognized: Damped,
+    gpus_healthy: Damped,
     throttled: Damped,
+    utilization: utilization::Holds,
 }
 
 impl Memory {
@@ -71,7 +75,12 @@ impl Memory {
             },
             reachable: Damped::from_status(ConditionType::EndpointsReachable, status),
             recognized: Damped::from_status(ConditionType::MetricsRecognized, status),
+            gpus_healthy: Damped::from_status(ConditionType::GpusHealthy, status),
             throttled: Damped::from_status(ConditionType::Throttled, status),
+            utilization: utilization::Holds {
+                low: standing(ConditionType::Underutilized, &[reason::LOW_UTILIZATION]),
+                not_used: standing(ConditionType::Underutilized, &[reason::GPU_NOT_USED]),
+            },
         }
     }
 }
@@ -196,11 +205,14 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
     let recognized = availability::recognized(&totals, settling);
     let (recognized, recognized_memory) = memory.recognized.apply(recognized, now, CLEAR_AFTER);
     let gpus = gpus::serving(&input, stale_after);
+    let gpus_healthy = health::gpus_healthy(&gpus, settling);
+    let (gpus_healthy, gpus_healthy_memory) = memory.gpus_healthy.apply(gpus_healthy, now, CLEAR_AFTER_SLOW);
     let throttled = gpus::throttled(&input, &gpus, settling);
     let (throttled, throttled_memory) = memory.throttled.apply(throttled, now, throttled_clear);
     let (queue_depth, queue) = queue::judge(&input, &totals, memory.queue, settling);
     let (oom, oom_risk, memory_risk) = memory_risk::judge(&input, &totals, &gpus, memory.memory_risk, settling);
     let (latency_high, latency) = latency::judge(&input, &totals, memory.latency, settling);
+    let (underutilized, utilization) = utilization::judge(&input, &totals, &gpus, memory.utilization, settling);
     let traffic = if totals.enough() {
         Traffic::of(&totals)
     } else {
@@ -221,13 +233,19 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         memory_risk,
         reachable: reachable_memory,
         recognized: recognized_memory,
+        gpus_healthy: gpus_healthy_memory,
         throttled: throttled_memory,
+        utilization,
     };
     let due = next
         .due(spec, throttled_clear)
         .chain([
             (totals.fresh > 0).then(|| now.before(totals.age).after(stale_after + STALE_SLACK)),
             gpus.age.map(|age| now.before(age).after(stale_after + STALE_SLACK)),
+            gpus.health
+                .age
+                .map(|age| now.before(age).after(stale_after + STALE_SLACK)),
+            gpus.health.over_at,
             gpus.list_age
                 .map(|age| now.after(GPU_OWNERS_STALE_AFTER.saturating_sub(age) + STALE_SLACK)),
             Some(settles),
@@ -258,9 +276,20 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
             || (totals.complete()
                 && totals.needed > 0
                 && throttled.reason != reason::WAITING_FOR_DATA
+                && gpus_healthy.reason != reason::WAITING_FOR_DATA
                 && latency_high.reason != reason::TOO_FEW_REQUESTS),
         due,
-        findings: vec![ready, reachable, recognized, throttled, oom, queue_depth, latency_high],
+        findings: vec![
+            ready,
+            reachable,
+            recognized,
+            gpus_healthy,
+            throttled,
+            oom,
+            queue_depth,
+            latency_high,
+            underutilized,
+        ],
     };
     (verdict, next)
 }
@@ -293,6 +322,11 @@ impl Memory {
             self.reachable.due(CLEAR_AFTER),
             self.recognized.due(CLEAR_AFTER),
             self.throttled.due(throttled_clear),
+            self.gpus_healthy.due(CLEAR_AFTER_SLOW),
+            self.utilization
+                .low
+                .due(seconds_of(thresholds.gpu_utilization_percent.for_seconds)),
+            self.utilization.not_used.due(utilization::NOT_USED_FOR),
         ]
         .into_iter()
     }

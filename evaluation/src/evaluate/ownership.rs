@@ -114,6 +114,19 @@ impl<'a> Ownership<'a> {
         }
     }
 
+    /// The endpoints that may have a GPU.
+    pub(super) fn endpoint_names(&self) -> Vec<&'a str> {
+        match self {
+            Self::ByDevice { endpoints, .. } => endpoints
+                .iter()
+                .filter(|(_, devices)| !devices.is_empty())
+                .map(|(endpoint, _)| endpoint.name.as_str())
+                .collect(),
+            Self::ByNode { endpoints, .. } => endpoints.iter().map(|(endpoint, _)| endpoint.name.as_str()).collect(),
+            Self::Nothing => Vec::new(),
+        }
+    }
+
     /// Whom a GPU serves.
     pub(super) fn served_by(&self, gpu: &GpuSample) -> Served {
         match self {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
 
 mod availability;
+mod gpu_health;
 mod gpus;
 mod lag;
 mod latency;
@@ -17,3 +18,4 @@ mod resolve;
 mod scaling;
 mod scene;
 mod status;
+mod utilization;

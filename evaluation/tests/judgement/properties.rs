@@ -6,8 +6,8 @@ use infmon_crds::v1alpha1::InferenceMonitorStatus;
 use infmon_evaluation::metric::Metric;
 use infmon_evaluation::status::{Change, change, status};
 use infmon_evaluation::{Hold, Memory, Moment};
-use infmon_gpu::ThrottleCause;
-use infmon_samples::FailureKind;
+use infmon_gpu::{GpuFailure, GpuHealth, IncidentKind, RecoveryAction, ThrottleCause};
+use infmon_samples::{FailureKind, GpuIncident, GpuOutage};
 use proptest::option::of;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
@@ -61,17 +61,52 @@ fn any_scene() -> impl Strategy<Value = Scene> {
         0..4,
     );
     let servers = proptest::collection::vec(any_server(), 0..6);
-    (servers, gpus, of(1_u8..4), 0_u64..40).prop_map(|(servers, gpus, silent, watched)| {
+    let incidents = proptest::collection::vec((1_u8..4, 0_usize..4, of(any::<u32>()), any::<u64>()), 0..4);
+    let outages = proptest::collection::vec((1_u8..4, of(0_usize..4), 0_usize..4, "\\PC{0,30}"), 0..3);
+    let faults = (incidents, outages, any::<Option<u32>>(), any::<Option<bool>>());
+    (servers, gpus, of(1_u8..4), 0_u64..40, faults).prop_map(|(servers, gpus, silent, watched, faults)| {
+        let (incidents, outages, action, flag) = faults;
         let mut scene = scene(servers).watched_for(watched);
         for (index, (node, cause, share, free, counts)) in gpus.into_iter().enumerate() {
             let uuid = format!("GPU-{index}");
             let gpu = gpu(&format!("n{node}"), index as u32, &uuid).loses(ThrottleCause::ALL[cause], share);
             scene.gpus.push(gpu.with(|sample| {
                 sample.memory_free_bytes = free;
+                sample.memory_used_bytes = free;
+                sample.health = GpuHealth {
+                    recovery_action: action.map(RecoveryAction::from_code),
+                    row_remap_pending: flag,
+                    row_remap_failed: flag.map(|flag| !flag),
+                    remapped_rows_uncorrectable: action,
+                    ..GpuHealth::default()
+                };
                 if !counts {
                     sample.throttle.clear();
                 }
             }));
+        }
+        for (node, gpu, number, ago) in incidents {
+            let incident = GpuIncident {
+                index: gpu as u32,
+                uuid: format!("GPU-{gpu}"),
+                kind: number.map_or(IncidentKind::EccUncorrectable, |number| IncidentKind::Xid { number }),
+                gpu_instance: action,
+                count: ago,
+                first: Duration::from_secs(ago),
+                last: Duration::from_secs(ago % 1_000),
+            };
+            scene.incidents.push((format!("n{node}"), incident));
+        }
+        for (node, gpu, failure, message) in outages {
+            let outage = GpuOutage {
+                index: failure as u32,
+                uuid: gpu.map(|gpu| format!("GPU-{gpu}")),
+                minor_number: action,
+                failure: GpuFailure::ALL[failure],
+                message,
+                since: Duration::from_secs(watched),
+            };
+            scene.outages.push((format!("n{node}"), outage));
         }
         match silent {
             Some(node) => scene.silent(&format!("n{node}")),

@@ -8,8 +8,8 @@ use infmon_evaluation::{
 };
 use infmon_gpu::{DriverState, GpuSample, ThrottleCause, ThrottleCounter};
 use infmon_samples::{
-    Failure, FailureKind, GpuOwners, GpuReport, NodeIdentity, Observation, Recognition, Report, Scheme, Target,
-    TargetId, TargetReport,
+    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, NodeIdentity, Observation, Recognition, Report,
+    Scheme, Target, TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -211,6 +211,10 @@ pub(crate) struct Scene {
     pub(crate) problems: Vec<String>,
     pub(crate) partial: bool,
     pub(crate) drivers: BTreeMap<String, DriverState>,
+    /// GPUs of nodes that do not answer.
+    pub(crate) outages: Vec<(String, GpuOutage)>,
+    /// What happened to GPUs of nodes; the ages are those at the moment of each report.
+    pub(crate) incidents: Vec<(String, GpuIncident)>,
     /// What the kubelets of nodes say, where they are asked.
     pub(crate) owners: BTreeMap<String, GpuOwners>,
     pub(crate) silent: BTreeSet<String>,
@@ -230,6 +234,8 @@ pub(crate) fn scene(servers: impl IntoIterator<Item = Server>) -> Scene {
         problems: Vec::new(),
         partial: false,
         drivers: BTreeMap::new(),
+        outages: Vec::new(),
+        incidents: Vec::new(),
         owners: BTreeMap::new(),
         silent: BTreeSet::new(),
         watched_since: Moment::default(),
@@ -335,6 +341,8 @@ impl Scene {
                     age: (!samples.is_empty() && driver == ready).then_some(Duration::from_millis(200)),
                     driver,
                     samples,
+                    outages: of_node(&self.outages, &node),
+                    incidents: of_node(&self.incidents, &node),
                     owners: self.owners.get(&node).cloned(),
                 },
                 targets: self.targets(&node),
@@ -416,6 +424,11 @@ impl Scene {
         let (stale_after, now) = (Duration::from_secs(10), Moment::from_secs(self.now));
         infmon_evaluation::status::endpoints(&self.resolution, &self.observations, stale_after, now)
     }
+}
+
+fn of_node<T: Clone>(all: &[(String, T)], node: &str) -> Vec<T> {
+    let here = all.iter().filter(|(of, _)| of == node);
+    here.map(|(_, entry)| entry.clone()).collect()
 }
 
 pub(crate) fn finding(verdict: &Verdict, kind: ConditionType) -> &Finding {

@@ -2,6 +2,8 @@
 
 #[path = "monitoring/autoscaling.rs"]
 mod autoscaling;
+#[path = "monitoring/gpu_faults.rs"]
+mod gpu_faults;
 #[path = "monitoring/latency.rs"]
 mod latency;
 #[path = "monitoring/link.rs"]
@@ -15,8 +17,9 @@ mod targets;
 #[path = "monitoring/throttling.rs"]
 mod throttling;
 
-use infmon_end_to_end::{Cluster, DaemonProcess, OperatorProcess, Settings};
+use infmon_end_to_end::{Cluster, DaemonProcess, EnginePod, OperatorProcess, Settings};
 use infmon_nvml_stand_in::{Profile, Scenario};
+use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A cluster with one operator replica that the tests of this file share.
@@ -54,4 +57,18 @@ impl Shared {
     fn daemon_with(&self, node: &str, scenario: &Scenario) -> anyhow::Result<DaemonProcess> {
         DaemonProcess::start(&self.cluster, node, &self.operators, scenario)
     }
+}
+
+/// As the kubelet reports what a device plugin gave to a container.
+fn assign(shared: &Shared, pod: &EnginePod, uuid: &str) -> anyhow::Result<()> {
+    let api = shared.cluster.api();
+    let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
+    let mut statuses = api.get(&path)?["status"]["containerStatuses"].take();
+    statuses[0]["allocatedResourcesStatus"] =
+        json!([{"name": "nvidia.com/gpu", "resources": [{"resourceID": uuid, "health": "Healthy"}]}]);
+    api.merge(
+        &format!("{path}/status"),
+        &json!({"status": {"containerStatuses": statuses}}),
+    )?;
+    Ok(())
 }

@@ -33,6 +33,8 @@ pub(crate) fn threshold_cases() -> Vec<Case> {
         "throttledPercent" "forSeconds" 5 600;
         "gpuMemoryHeadroomMiB" "below" 0 1000000;
         "gpuMemoryHeadroomMiB" "forSeconds" 0 3600;
+        "gpuUtilizationPercent" "below" 0 100;
+        "gpuUtilizationPercent" "forSeconds" 0 3600;
         "timeToFirstTokenMilliseconds" "above" 0 3600000;
         "timeToFirstTokenMilliseconds" "forSeconds" 0 3600;
         "interTokenMilliseconds" "above" 1 3600000;

@@ -7,7 +7,7 @@ use infmon_simulated_engine::Kind;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-use crate::Shared;
+use crate::{Shared, assign};
 
 #[test]
 fn a_throttled_gpu_is_named_with_its_pods() -> anyhow::Result<()> {
@@ -80,19 +80,5 @@ fn a_throttled_gpu_is_named_with_its_pods() -> anyhow::Result<()> {
     monitor.wait_for("Throttled", "False", Duration::from_secs(45))?;
     took("GPU has its clocks back -> Throttled=False", begun);
     story.ends_well();
-    Ok(())
-}
-
-/// As the kubelet reports what a device plugin gave to a container.
-fn assign(shared: &Shared, pod: &EnginePod, uuid: &str) -> anyhow::Result<()> {
-    let api = shared.cluster.api();
-    let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
-    let mut statuses = api.get(&path)?["status"]["containerStatuses"].take();
-    statuses[0]["allocatedResourcesStatus"] =
-        json!([{"name": "nvidia.com/gpu", "resources": [{"resourceID": uuid, "health": "Healthy"}]}]);
-    api.merge(
-        &format!("{path}/status"),
-        &json!({"status": {"containerStatuses": statuses}}),
-    )?;
     Ok(())
 }

@@ -1,0 +1,222 @@
+//! Each fault in words: what, how bad, and what to do.
+
+use super::{quoted, standing_for};
+use crate::words::{count, seconds};
+use infmon_crds::v1alpha1::reason;
+use infmon_gpu::xid::{self, XidClass};
+use infmon_gpu::{GpuFailure, GpuHealth, IncidentKind, RecoveryAction, StandingFault};
+use infmon_samples::{GpuIncident, GpuOutage};
+use std::time::Duration;
+
+/// How bad a fault is; the first is the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    DriverUnresponsive,
+    DriverVersionMismatch,
+    Lost,
+    RecoveryAction,
+    RemapFailed,
+    LastingXid,
+    Ecc,
+    OtherXid,
+    RepairPending,
+    ProgramXid,
+}
+
+/// A fault in words.
+#[derive(Debug)]
+pub(super) struct Words {
+    pub(super) rank: Rank,
+    pub(super) reason: &'static str,
+    /// What, without a period.
+    pub(super) what: String,
+    /// What to do next, without a period.
+    pub(super) next: String,
+}
+
+pub(super) fn unresponsive(for_seconds: u32, node: &str) -> Words {
+    Words {
+        rank: Rank::DriverUnresponsive,
+        reason: reason::DRIVER_UNRESPONSIVE,
+        what: format!("a call has not returned for {for_seconds} s"),
+        next: format!("see dmesg of {node}; a reset of the GPU or a reboot usually is needed"),
+    }
+}
+
+pub(super) fn version_mismatch(message: &str, node: &str) -> Words {
+    Words {
+        rank: Rank::DriverVersionMismatch,
+        reason: reason::DRIVER_VERSION_MISMATCH,
+        what: format!("library and kernel module differ in version{}", quoted(message)),
+        next: format!("finish the update of the driver on {node}: reload its kernel module or reboot"),
+    }
+}
+
+pub(super) fn outage(outage: &GpuOutage, since: Duration, node: &str) -> Words {
+    let since = standing_for(Some(since));
+    let said = quoted(&outage.message);
+    match outage.failure {
+        GpuFailure::ResetRequired => Words {
+            rank: Rank::RecoveryAction,
+            reason: reason::RECOVERY_ACTION_NEEDED,
+            what: format!("the driver refuses to use it before a reset{since}{said}"),
+            next: reset(outage.index, node),
+        },
+        GpuFailure::NotEnumerated => Words {
+            rank: Rank::Lost,
+            reason: reason::GPU_LOST,
+            what: format!("the driver does not enumerate it any more{since}"),
+            next: format!("drain {node}, see its dmesg and reboot it; if the GPU stays away, check its seat and power"),
+        },
+        // One that merely refuses is no fault, and does not come here.
+        GpuFailure::Lost | GpuFailure::Refused => Words {
+            rank: Rank::Lost,
+            reason: reason::GPU_LOST,
+            what: format!("it does not answer{since}{said}"),
+            next: format!("drain {node}, see its dmesg and reboot it; if the GPU stays away, check its seat and power"),
+        },
+    }
+}
+
+pub(super) fn standing(
+    fault: StandingFault,
+    health: &GpuHealth,
+    since: Option<Duration>,
+    index: u32,
+    node: &str,
+) -> Words {
+    let since = standing_for(since);
+    match fault {
+        StandingFault::RecoveryAction => recovery_action(health.recovery_action, &since, index, node),
+        StandingFault::RowRemapFailed => Words {
+            rank: Rank::RemapFailed,
+            reason: reason::ROW_REMAP_FAILED,
+            what: format!("a faulty row of its memory could not be replaced{since}"),
+            next: format!("drain {node} and have the GPU replaced"),
+        },
+        StandingFault::RowRemapPending => {
+            let rows = health.remapped_rows_uncorrectable.filter(|rows| *rows > 0);
+            let rows = rows.map_or_else(String::new, |rows| {
+                format!(", {} marked in its life", count(rows as usize, "row"))
+            });
+            Words {
+                rank: Rank::RepairPending,
+                reason: reason::MEMORY_REPAIR_PENDING,
+                what: format!("a faulty row of its memory waits for a reset to be replaced{since}{rows}"),
+                next: format!("{} when it suits", reset(index, node)),
+            }
+        }
+        StandingFault::PageRetirementPending => {
+            let pages = health.retired_pages.filter(|pages| *pages > 0);
+            let pages = pages.map_or_else(String::new, |pages| {
+                format!(", {} retired in its life", count(pages as usize, "page"))
+            });
+            Words {
+                rank: Rank::RepairPending,
+                reason: reason::MEMORY_REPAIR_PENDING,
+                what: format!("a faulty page of its memory waits for a reset to be retired{since}{pages}"),
+                next: format!("{} when it suits", reset(index, node)),
+            }
+        }
+    }
+}
+
+fn recovery_action(action: Option<RecoveryAction>, since: &str, index: u32, node: &str) -> Words {
+    let (asks, next) = match action {
+        Some(RecoveryAction::Reset) => ("a reset".to_owned(), reset(index, node)),
+        Some(RecoveryAction::Reboot) => ("a reboot".to_owned(), format!("drain and reboot {node}")),
+        Some(RecoveryAction::DrainPeers) => (
+            "a drain of the GPUs that it talks to".to_owned(),
+            format!("end what uses several GPUs of {node}, then look again"),
+        ),
+        Some(RecoveryAction::DrainAndReset) => ("a drain and a reset".to_owned(), reset(index, node)),
+        Some(RecoveryAction::Other(code)) => (
+            format!("recovery action {code}, which this version does not know"),
+            format!("run nvidia-smi -q on {node} and follow its GPU Recovery Action"),
+        ),
+        Some(RecoveryAction::None) | None => ("nothing".to_owned(), format!("run nvidia-smi -q on {node}")),
+    };
+    Words {
+        rank: Rank::RecoveryAction,
+        reason: reason::RECOVERY_ACTION_NEEDED,
+        what: format!("the driver asks for {asks}{since}"),
+        next,
+    }
+}
+
+/// `on_the_way` is the time since the report that told of it.
+pub(super) fn incident(incident: &GpuIncident, on_the_way: Duration, node: &str) -> Words {
+    let times = when(incident, on_the_way);
+    let number = match incident.kind {
+        IncidentKind::Xid { number } => number,
+        IncidentKind::EccUncorrectable => {
+            let errors = usize::try_from(incident.count).unwrap_or(usize::MAX);
+            return Words {
+                rank: Rank::Ecc,
+                reason: reason::ECC_UNCORRECTABLE,
+                what: format!("{} of its memory{times}", count(errors, "uncorrectable error")),
+                next: format!(
+                    "restart the pod, since its program may have read wrong data; if it happens again, {}",
+                    reset(incident.index, node)
+                ),
+            };
+        }
+    };
+    let class = xid::class(number);
+    let name = xid::name(number).map_or_else(String::new, |name| format!(" ({name})"));
+    let instance = incident
+        .gpu_instance
+        .map_or_else(String::new, |instance| format!(" in MIG instance {instance}"));
+    let repeated = if incident.count > 1 {
+        format!(", {} times", incident.count)
+    } else {
+        String::new()
+    };
+    Words {
+        rank: match class {
+            class if class.lasts() => Rank::LastingXid,
+            XidClass::RestartProgram => Rank::ProgramXid,
+            _ => Rank::OtherXid,
+        },
+        reason: reason::XID,
+        what: format!("XID {number}{name}{instance}{repeated}{times}"),
+        next: next_of(class, incident.index, node),
+    }
+}
+
+/// `, 4 s ago`, `, first 3 min and last 4 s ago`.
+fn when(incident: &GpuIncident, on_the_way: Duration) -> String {
+    let last = seconds(incident.last.saturating_add(on_the_way));
+    let first = seconds(incident.first.saturating_add(on_the_way));
+    if incident.count > 1 && first != last {
+        format!(", first {first} and last {last} ago")
+    } else {
+        format!(", {last} ago")
+    }
+}
+
+fn next_of(class: XidClass, index: u32, node: &str) -> String {
+    match class {
+        XidClass::Ignore | XidClass::RestartProgram => {
+            format!("restart the pod if it does not serve; if it happens again on this GPU, run dcgmi diag on {node}")
+        }
+        XidClass::ResetGpu => reset(index, node),
+        XidClass::RebootNode => format!("drain and reboot {node}"),
+        XidClass::RestartMachine => format!("restart the virtual machine of {node}"),
+        XidClass::CheckBoard => format!("check the power cables and the seat of the GPU in {node}"),
+        XidClass::UpdateSoftware => format!("update driver and firmware of {node}"),
+        XidClass::CheckLink => format!(
+            "see nvidia-smi nvlink -e on {node}; if requests fail, {}",
+            reset(index, node)
+        ),
+        XidClass::FollowRecoveryAction => format!("run nvidia-smi -q on {node} and follow its GPU Recovery Action"),
+        XidClass::ContactVendor => format!("run nvidia-bug-report.sh on {node} and ask the vendor"),
+        XidClass::Unknown => {
+            format!("look the number up in NVIDIA's catalogue of XIDs, and run nvidia-smi -q on {node}")
+        }
+    }
+}
+
+fn reset(index: u32, node: &str) -> String {
+    format!("drain {node} and reset GPU {index} (nvidia-smi --gpu-reset -i {index}) or reboot")
+}

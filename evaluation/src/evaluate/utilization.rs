@@ -1,0 +1,235 @@
+//! Underutilized: GPUs that idle while requests run on their servers.
+//!
+//! Only GPUs that are known to serve the monitor by their id are judged: on a node where any GPU may serve any pod, the idle one may be
+//! somebody else's.
+
+use super::gpus::Serving;
+use super::{Attribution, Finding, GpuVerdict, Input, Outcome, anchor, clears, seconds_of, unknown};
+use crate::words::count;
+use crate::{EndpointState, Hold, Totals};
+use infmon_crds::v1alpha1::{ConditionType, reason};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// For so long a server must have run requests without memory on its GPUs.
+pub(super) const NOT_USED_FOR: Duration = Duration::from_secs(60);
+/// A process that computes on a GPU holds more than this for its context alone, before any model.
+const LEAST_IN_USE: u64 = 100 << 20;
+
+/// Memory of the two findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holds {
+    pub(super) low: Hold,
+    pub(super) not_used: Hold,
+}
+
+/// Servers on which requests run, by name.
+type Active<'a> = BTreeMap<&'a str, f64>;
+
+/// Use of the GPUs of the active servers.
+struct Use<'a> {
+    mean: f64,
+    gpus: usize,
+    least: (&'a GpuVerdict, u32),
+}
+
+/// A server that runs requests while its GPUs are empty.
+struct NotUsed<'a> {
+    server: &'a str,
+    requests: f64,
+    gpu: &'a GpuVerdict,
+    used: u64,
+}
+
+pub(super) fn judge(
+    input: &Input<'_>,
+    totals: &Totals<'_>,
+    serving: &Serving,
+    holds: Holds,
+    settling: bool,
+) -> (Finding, Holds) {
+    let threshold = &input.spec.thresholds.gpu_utilization_percent;
+    let kind = ConditionType::Underutilized;
+    let finding = |outcome, reason, message: String| Finding {
+        kind,
+        outcome,
+        reason,
+        message,
+    };
+    let running = totals.running.filter(|_| totals.enough());
+    let active = running.map(|_| active(totals)).unwrap_or_default();
+    let known: Vec<&GpuVerdict> = serving
+        .verdicts
+        .iter()
+        .filter(|gpu| gpu.attribution == Attribution::Device)
+        .collect();
+    let in_use = in_use(&known, &active);
+    let not_used = not_used(&known, &active, serving);
+    let idle = running.is_some() && active.is_empty();
+    let below = in_use.as_ref().map(|value| value.mean < f64::from(threshold.below));
+    let hold_for = seconds_of(threshold.for_seconds);
+    let holds = Holds {
+        low: holds
+            .low
+            .update(if idle { Some(false) } else { below }, input.now, hold_for),
+        not_used: holds
+            .not_used
+            .update(running.map(|_| not_used.is_some()), input.now, NOT_USED_FOR),
+    };
+    if running.is_none() {
+        return (unknown(kind, totals, settling, "the number of running requests"), holds);
+    }
+    if holds.not_used.is_raised() {
+        let message = match &not_used {
+            Some(found) => not_used_message(found),
+            None => format!("No server runs requests beside an empty GPU: {}.", clears(NOT_USED_FOR)),
+        };
+        let finding = finding(Outcome::True, reason::GPU_NOT_USED, message);
+        return (finding, holds);
+    }
+    let numbers = format!("(threshold {}% for {} s)", threshold.below, threshold.for_seconds);
+    let finding = match (&in_use, holds.low.is_raised()) {
+        (_, true) if idle => {
+            let message = format!("No request runs {numbers}: {}.", clears(hold_for));
+            finding(Outcome::True, reason::LOW_UTILIZATION, message)
+        }
+        _ if idle => finding(
+            Outcome::False,
+            reason::BELOW_THRESHOLD,
+            "No request runs, so GPUs may idle.".to_owned(),
+        ),
+        (Some(value), true) if below == Some(true) => {
+            finding(Outcome::True, reason::LOW_UTILIZATION, low_message(value, &numbers))
+        }
+        (Some(value), true) => {
+            let message = format!("{} {numbers}: {}.", computes(value), clears(hold_for));
+            finding(Outcome::True, reason::LOW_UTILIZATION, message)
+        }
+        (Some(value), false) => {
+            let message = format!("{} {numbers}.", computes(value));
+            finding(Outcome::False, reason::BELOW_THRESHOLD, message)
+        }
+        (None, _) if settling && serving.awaited => {
+            let message = "Waiting for the first GPU samples.".to_owned();
+            finding(Outcome::Unknown, reason::WAITING_FOR_DATA, message)
+        }
+        (None, _) => {
+            let message = format!(
+                "{} {}",
+                not_known(serving, &known, &active),
+                anchor(reason::NO_GPU_DATA)
+            );
+            finding(Outcome::Unknown, reason::NO_GPU_DATA, message)
+        }
+    };
+    (finding, holds)
+}
+
+/// Servers with fresh data on which requests run.
+fn active<'a>(totals: &Totals<'a>) -> Active<'a> {
+    let running = totals.endpoints.iter().filter_map(|(endpoint, state)| match state {
+        EndpointState::Fresh { observation, .. } if endpoint.serving => {
+            Some((endpoint.name.as_str(), observation.sample.running?))
+        }
+        _ => None,
+    });
+    running
+        .filter(|(_, running)| running.is_finite() && *running > 0.0)
+        .collect()
+}
+
+fn serves_any(gpu: &GpuVerdict, active: &Active<'_>) -> bool {
+    gpu.pods.iter().any(|pod| active.contains_key(pod.as_str()))
+}
+
+fn in_use<'a>(known: &[&'a GpuVerdict], active: &Active<'_>) -> Option<Use<'a>> {
+    let shares: Vec<(&GpuVerdict, u32)> = known
+        .iter()
+        .filter(|gpu| serves_any(gpu, active))
+        .filter_map(|gpu| Some((*gpu, gpu.sample.utilization_percent?)))
+        .collect();
+    let least = *shares.iter().min_by_key(|(_, share)| *share)?;
+    let sum: f64 = shares.iter().map(|(_, share)| f64::from(*share)).sum();
+    Some(Use {
+        mean: sum / shares.len() as f64,
+        gpus: shares.len(),
+        least,
+    })
+}
+
+/// A server whose every GPU is empty: nobody's memory is on it, so that whose processes can be seen does not matter.
+fn not_used<'a>(known: &[&'a GpuVerdict], active: &Active<'a>, serving: &Serving) -> Option<NotUsed<'a>> {
+    active.iter().find_map(|(server, requests)| {
+        let mine: Vec<&GpuVerdict> = known
+            .iter()
+            .copied()
+            .filter(|gpu| gpu.pods.iter().any(|pod| pod == server))
+            .collect();
+        let seen = |gpu: &&GpuVerdict| serving.problems.iter().all(|(node, _)| *node != gpu.node);
+        let first = *mine.first()?;
+        (mine.iter().all(|gpu| is_empty(gpu)) && mine.iter().all(seen)).then_some(NotUsed {
+            server,
+            requests: *requests,
+            gpu: first,
+            used: first.sample.memory_used_bytes?,
+        })
+    })
+}
+
+fn is_empty(gpu: &GpuVerdict) -> bool {
+    let sample = &gpu.sample;
+    sample.memory_used_bytes.is_some_and(|used| used < LEAST_IN_USE)
+        && sample.utilization_percent.is_none_or(|share| share == 0)
+        && sample.processes.as_ref().is_none_or(Vec::is_empty)
+}
+
+fn not_used_message(found: &NotUsed<'_>) -> String {
+    let running = if found.requests.round() == 1.0 {
+        "1 request runs".to_owned()
+    } else {
+        format!("{:.0} requests run", found.requests)
+    };
+    format!(
+        "{running} on pod {}, and its GPU is empty: {} has {} MiB in use and computes nothing. Next: see in the log of the server why it \
+         computes on the CPU (an image without CUDA; llama-server: --n-gpu-layers). {}",
+        found.server,
+        found.gpu.label(),
+        found.used >> 20,
+        anchor(reason::GPU_NOT_USED)
+    )
+}
+
+fn computes(value: &Use<'_>) -> String {
+    format!(
+        "{} {} {:.0}% of the time while requests run",
+        count(value.gpus, "GPU"),
+        if value.gpus == 1 { "computes" } else { "compute" },
+        value.mean
+    )
+}
+
+fn low_message(value: &Use<'_>, numbers: &str) -> String {
+    let (gpu, share) = value.least;
+    format!(
+        "{} {numbers}, least {} with {share}%. {} Next: fewer replicas for the same requests, or see what the servers wait for (CPU, \
+         network, tokenizer). {}",
+        computes(value),
+        gpu.label(),
+        gpu.serves(),
+        anchor(reason::LOW_UTILIZATION)
+    )
+}
+
+/// Why the use of the GPUs is not known: a sentence.
+fn not_known(serving: &Serving, known: &[&GpuVerdict], active: &Active<'_>) -> String {
+    if let Some(gpu) = known.iter().find(|gpu| serves_any(gpu, active)) {
+        return format!("The driver does not tell the use of {} (as with MIG).", gpu.label());
+    }
+    if !serving.verdicts.is_empty() {
+        return "Nobody tells which GPU serves which server, so idle ones may be those of others.".to_owned();
+    }
+    match serving.problems.first() {
+        Some((node, words)) => format!("No GPU data from node {node}: {words}."),
+        None => serving.nothing_seen(),
+    }
+}
