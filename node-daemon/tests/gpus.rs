@@ -5,9 +5,9 @@
 mod harness;
 
 use harness::Core;
-use infmon_gpu::{DriverProblem, DriverState, MonitorOptions};
+use infmon_gpu::{DriverProblem, DriverState, GpuFailure, IncidentKind, MonitorOptions};
 use infmon_node_daemon::GpuOptions;
-use infmon_nvml_stand_in::{Profile, Scenario, StandIn};
+use infmon_nvml_stand_in::{Profile, ReturnCode, Scenario, StandIn};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,41 @@ async fn a_driver_that_hangs_is_told_and_holds_up_no_end() {
     let began = Instant::now();
     core.shutdown.finish(Duration::from_secs(5)).await.unwrap();
     assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn faults_are_reported_with_their_ages() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scenario = Scenario::of(Profile::H100, 2);
+    let stand_in = StandIn::install(folder.path(), &scenario).unwrap();
+    let mut core = Core::start(nvml(stand_in.library_path()), Vec::new());
+    core.report("2 GPUs", |report| (report.gpus.samples.len() == 2).then_some(()))
+        .await;
+    scenario.gpus[1] = scenario.gpus[1].clone().xid(79);
+    stand_in.write(&scenario).unwrap();
+    let begun = Instant::now();
+    let told = core
+        .report("the XID", |report| report.gpus.incidents.first().cloned())
+        .await;
+    assert_eq!(told.kind, IncidentKind::Xid { number: 79 });
+    assert_eq!((told.index, &told.uuid), (1, &scenario.gpus[1].uuid));
+    assert!(told.last <= told.first && told.first <= begun.elapsed(), "{told:?}");
+
+    scenario.gpus[1] = scenario.gpus[1].clone().fail(ReturnCode::GPU_LOST);
+    stand_in.write(&scenario).unwrap();
+    let outage = core
+        .report("the lost GPU", |report| report.gpus.outages.first().cloned())
+        .await;
+    assert_eq!(outage.failure, GpuFailure::Lost);
+    assert_eq!(outage.uuid.as_ref(), Some(&scenario.gpus[1].uuid));
+    assert_eq!(outage.minor_number, Some(1));
+    let grows = core
+        .report("the same later", |report| {
+            let later = report.gpus.outages.first()?;
+            (later.since > outage.since).then_some(later.since)
+        })
+        .await;
+    assert!(grows <= begun.elapsed());
 }
 
 #[tokio::test]
