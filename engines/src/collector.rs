@@ -164,7 +164,7 @@ pub(crate) fn series_hash(labels: Labels<'_>) -> u64 {
     hasher.finish()
 }
 
-fn hash_label(hasher: &mut DefaultHasher, label: Label<'_>) {
+pub(crate) fn hash_label(hasher: &mut DefaultHasher, label: Label<'_>) {
     hasher.write(label.name);
     hasher.write_u8(b'=');
     hasher.write(label.raw_value.as_bytes());

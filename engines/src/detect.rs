@@ -61,7 +61,7 @@ impl Product {
 }
 
 /// What the names of a body say.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Detection {
     pub(crate) product: Option<Product>,
     /// The first distinct prefixes, only filled while nothing readable is found.

@@ -38,9 +38,21 @@ pub enum ReadError {
         /// The engine found.
         found: String,
     },
+    /// No series that the user maps is in the body.
+    NoMappedSeries {
+        /// The series that `spec.custom` names.
+        expected: Vec<String>,
+        /// Names in the body that read like them.
+        similar: Vec<String>,
+    },
+    /// The user named the engine `Custom`, and nobody says which series feed which field.
+    NoMapping,
     /// The body holds more than [`MAX_SERIES`] series.
     TooManySeries,
 }
+
+/// Series that an error names.
+const EXPECTED_LIMIT: usize = 3;
 
 impl From<Fault> for ReadError {
     fn from(fault: Fault) -> Self {
@@ -98,6 +110,23 @@ impl fmt::Display for ReadError {
                     expected.as_str()
                 )
             }
+            Self::NoMappedSeries { expected, similar } => {
+                let named = expected.iter().take(EXPECTED_LIMIT).map(String::as_str);
+                let named = named.collect::<Vec<_>>().join(", ");
+                write!(f, "none of the series that spec.custom maps is there ({named}")?;
+                match expected.len().saturating_sub(EXPECTED_LIMIT) {
+                    0 => f.write_str(")")?,
+                    more => write!(f, ", and {more} more)")?,
+                }
+                if !similar.is_empty() {
+                    write!(f, "; similar names are: {}", similar.join(", "))?;
+                }
+                f.write_str("; correct spec.custom, or check the port and the metrics path")
+            }
+            Self::NoMapping => f.write_str(
+                "the engine is Custom, and no mapping of spec.custom came with it that this version understands: give spec.custom; \
+                 update the node daemon if it is older than the operator",
+            ),
             Self::TooManySeries => {
                 write!(
                     f,

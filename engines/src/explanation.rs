@@ -40,6 +40,15 @@ pub fn explain_http_of(engine: Option<Engine>, status: u16, body: &[u8], path: &
             "NIM serves its metrics at /v1/metrics, its model for images at /metrics: correct metricsPath"
         }
         Some(Engine::Ollama) => "Ollama has no metrics; /api/ps lists its models: leave metricsPath out",
+        // What other engines mean by a status is not what this server means.
+        Some(Engine::Custom) if matches!(status, 404 | 501) => {
+            return Explanation {
+                kind: HttpProblem::HttpStatus,
+                message: format!(
+                    "the server answers {status} on {path_only}: correct spec.metricsPath, or check the port"
+                ),
+            };
+        }
         _ => return explain_http(status, body, path),
     };
     if status != 404 {

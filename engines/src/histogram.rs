@@ -37,7 +37,7 @@ impl HistogramFold {
                 Part::Sum | Part::MeanSum => sums.push(term.value),
                 Part::Count | Part::MeanCount => counts.push(term.value),
                 Part::Bucket(bound) => found.push((bound / term.per_unit, term.group, term.value)),
-                Part::Whole | Part::First | Part::Second => {}
+                Part::Whole | Part::First | Part::Second | Part::Addend | Part::Candidate => {}
             }
         }
         let is_sum = |part| matches!(part, Part::Sum | Part::MeanSum);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::custom::Mapping;
 use crate::documents;
 use crate::error::ReadError;
 use crate::exposition::{Exposition, Item};
@@ -49,7 +50,20 @@ pub(crate) struct FieldValues {
 ///
 /// The same as [`BodyReader::read`].
 pub fn inspect(forced: Option<Engine>, body: &[u8]) -> Result<Inspection, ReadError> {
-    let mut reader = BodyReader::that_keeps_any(forced);
+    inspect_by(BodyReader::new(forced), body)
+}
+
+/// Takes the body of a server apart whose series the user maps.
+///
+/// # Errors
+///
+/// The same as [`BodyReader::read`].
+pub fn inspect_custom(mapping: Mapping, body: &[u8]) -> Result<Inspection, ReadError> {
+    inspect_by(BodyReader::custom(mapping), body)
+}
+
+fn inspect_by(reader: BodyReader, body: &[u8]) -> Result<Inspection, ReadError> {
+    let mut reader = reader.that_keeps_any();
     let reading = reader.read(body)?;
     let unescaped: Option<String> = match body.trim_ascii_start().first() {
         Some(b'"') => serde_json::from_slice(body).ok(),

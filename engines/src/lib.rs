@@ -2,9 +2,10 @@
 //!
 //! [`BodyReader`] turns the metrics bodies of one target into [`Reading`]s, [`merge_slots`] and [`merge_loads`] add what llama.cpp and SGLang tell only
 //! as JSON, and [`explain_http`] says what an HTTP error of a metrics path means. An engine is a module with a table of series,
-//! newest names first, and the few facts that a table cannot hold.
+//! newest names first, and the few facts that a table cannot hold. For any other server the user gives the table, as a [`Mapping`].
 
 mod collector;
+mod custom;
 mod detect;
 mod dialect;
 mod documents;
@@ -38,10 +39,12 @@ mod triton;
 mod trtllm;
 mod vllm;
 
+pub use custom::{Aggregation, MappedSeries, Mapping, MappingError, Unit};
 pub use error::ReadError;
 pub use explanation::{Explanation, HttpProblem, explain_http, explain_http_of};
 pub use families::{Family, families};
-pub use inspection::{FieldSource, Inspection, inspect};
+pub use field::{Field, Quantity};
+pub use inspection::{FieldSource, Inspection, inspect, inspect_custom};
 pub use loads::{Loads, merge_loads, read_loads};
 pub use outcomes::{OTHER_REASONS, REASON_LIMIT};
 pub use props::{Props, merge_props, read_props};

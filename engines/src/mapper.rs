@@ -1,5 +1,7 @@
 //! Which engine's way of reading a body is taken.
 
+use crate::custom::{self, Mapping};
+use crate::error::ReadError;
 use crate::exposition::Sample;
 use crate::plan::Plan;
 use crate::sample::Engine;
@@ -19,23 +21,25 @@ enum Way {
     LlamaCpp(llamacpp::Mapper),
     Triton(triton::Mapper),
     Table(dialect::Mapper),
+    Custom(custom::Mapper),
 }
 
 impl Mapper {
-    /// The way of `forced`, the engine that the user named, or else of `found`. NIM 2.x serves what vLLM or SGLang serve.
-    pub(crate) fn new(forced: Option<Engine>, found: Option<Engine>) -> Self {
+    /// The way of `forced`, the engine that the user named, or else of `found`. NIM 2.x serves what vLLM or SGLang serve. `mapping` is that of
+    /// [`Engine::Custom`].
+    pub(crate) fn new(forced: Option<Engine>, found: Option<Engine>, mapping: &Mapping) -> Self {
         match (forced, found) {
             (Some(Engine::Nim), Some(Engine::Vllm)) => Self {
-                way: Way::of(Engine::Vllm),
+                way: Way::of(Engine::Vllm, mapping),
                 served_by: Some((Engine::Nim, "2.x-vllm-")),
             },
             (Some(Engine::Nim), Some(Engine::Sglang)) => Self {
-                way: Way::of(Engine::Sglang),
+                way: Way::of(Engine::Sglang, mapping),
                 served_by: Some((Engine::Nim, "2.x-sglang-")),
             },
             // The body may still be something else altogether: a fault of its text says more than its names.
             _ => Self {
-                way: Way::of(forced.or(found).unwrap_or(Engine::Vllm)),
+                way: Way::of(forced.or(found).unwrap_or(Engine::Vllm), mapping),
                 served_by: None,
             },
         }
@@ -48,6 +52,7 @@ impl Mapper {
             Way::LlamaCpp(mapper) => mapper.family(name),
             Way::Triton(mapper) => mapper.family(name),
             Way::Table(mapper) => mapper.family(name),
+            Way::Custom(mapper) => mapper.family(name),
         }
     }
 
@@ -58,6 +63,7 @@ impl Mapper {
             Way::LlamaCpp(mapper) => mapper.sample(sample, value),
             Way::Triton(mapper) => mapper.sample(sample, value),
             Way::Table(mapper) => mapper.sample(sample, value),
+            Way::Custom(mapper) => mapper.sample(sample, value),
         }
     }
 
@@ -68,6 +74,7 @@ impl Mapper {
             Way::LlamaCpp(mapper) => mapper.recognised(),
             Way::Triton(mapper) => mapper.recognised(),
             Way::Table(mapper) => mapper.recognised(),
+            Way::Custom(mapper) => mapper.recognised(),
         }
     }
 
@@ -76,12 +83,21 @@ impl Mapper {
         forced == found || matches!((forced, found), (Engine::Nim, Engine::Vllm | Engine::Sglang))
     }
 
+    /// Why a body that the user maps gives nothing; `None` where it gives something, and for engines that are known.
+    pub(crate) fn not_mapped(&self) -> Option<ReadError> {
+        match &self.way {
+            Way::Custom(mapper) => mapper.not_mapped(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn finish(self) -> Plan {
         let plan = match self.way {
             Way::Vllm(mapper) => mapper.finish(),
             Way::LlamaCpp(mapper) => mapper.finish(),
             Way::Triton(mapper) => mapper.finish(),
             Way::Table(mapper) => mapper.finish(),
+            Way::Custom(mapper) => mapper.finish(),
         };
         match self.served_by {
             Some((engine, generation)) => plan.served_by(engine, generation),
@@ -91,7 +107,7 @@ impl Mapper {
 }
 
 impl Way {
-    fn of(engine: Engine) -> Self {
+    fn of(engine: Engine, mapping: &Mapping) -> Self {
         let table = |dialect| Self::Table(dialect::Mapper::new(dialect));
         match engine {
             Engine::Vllm => Self::Vllm(vllm::Mapper::default()),
@@ -103,6 +119,7 @@ impl Way {
             Engine::LmDeploy => table(&lmdeploy::DIALECT),
             Engine::Nim => table(&nim::DIALECT),
             Engine::Ollama => table(&crate::ollama::DIALECT),
+            Engine::Custom => Self::Custom(custom::Mapper::new(mapping.clone())),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use crate::field::{Field, Part, scalar, set_histogram, set_scalar, take_buckets};
+use crate::field::{Field, Part, is_known, scalar, set_histogram, set_scalar, take_buckets};
 use crate::histogram::HistogramFold;
 use crate::inspection::FieldValues;
 use crate::outcomes::{Outcomes, OutcomesFold};
@@ -44,6 +44,16 @@ pub(crate) struct Required {
     pub(crate) name: &'static str,
 }
 
+/// A series that the user named for a field.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) field: Field,
+    /// The series as the user named it, with why the body has none of it, where more is known than that.
+    pub(crate) words: String,
+    /// The body has it, so that only its value can be at fault.
+    pub(crate) found: bool,
+}
+
 /// A number that stands in a label, and so in the layout.
 #[derive(Clone, Debug)]
 pub(crate) struct Constant {
@@ -65,6 +75,7 @@ pub(crate) struct Plan {
     histograms: Vec<(Field, HistogramFold)>,
     adapters: Vec<AdapterSet>,
     required: &'static [Required],
+    wanted: Vec<Wanted>,
     hint: String,
 }
 
@@ -139,8 +150,15 @@ impl Plan {
             histograms,
             adapters,
             required,
+            wanted: Vec::new(),
             hint,
         }
+    }
+
+    /// The same plan, which tells of these series too when they give no value.
+    pub(crate) fn wanting(mut self, wanted: Vec<Wanted>) -> Self {
+        self.wanted = wanted;
+        self
     }
 
     /// The same plan under another generation.
@@ -222,18 +240,26 @@ impl Plan {
                 .filter(|required| scalar(sample, required.field).is_none())
                 .map(|required| {
                     if self.scalars.iter().any(|fold| fold.field == required.field) {
-                        format!("{} (its value is not usable)", required.name)
+                        format!("{}{NOT_USABLE}", required.name)
                     } else {
                         required.name.to_owned()
                     }
                 }),
         );
+        let unknown = |wanted: &&Wanted| !is_known(sample, wanted.field);
+        missing.extend(self.wanted.iter().filter(unknown).map(|wanted| {
+            let note = if wanted.found { NOT_USABLE } else { "" };
+            format!("{}{note}", wanted.words)
+        }));
         hint.clear();
         if !missing.is_empty() {
             hint.push_str(&self.hint);
         }
     }
 }
+
+/// Said of a series whose value is none that the field can have: NaN, infinite, negative, a share above 1.
+const NOT_USABLE: &str = " (its value is not usable)";
 
 /// Adapters that one reading may name; a server has a handful, a hostile one could send a body full.
 const ADAPTER_LIMIT: usize = 256;

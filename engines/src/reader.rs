@@ -1,6 +1,7 @@
 //! From the body of one target to a reading, scrape after scrape.
 
-use crate::detect::{Product, detect};
+use crate::custom::Mapping;
+use crate::detect::{Detection, Product, detect};
 use crate::documents;
 use crate::error::ReadError;
 use crate::exposition::{Exposition, Item, MAX_SERIES};
@@ -26,6 +27,8 @@ pub struct Reading {
 #[derive(Clone, Debug, Default)]
 pub struct BodyReader {
     forced: Option<Engine>,
+    /// Empty but for [`Engine::Custom`].
+    mapping: Mapping,
     layout: Option<Layout>,
     from_layout: bool,
     /// Large bodies keep their layout too.
@@ -35,20 +38,39 @@ pub struct BodyReader {
 impl BodyReader {
     /// A reader that has seen no body. `forced` is the engine that the user named; `None` tells it from the content.
     #[must_use]
-    pub const fn new(forced: Option<Engine>) -> Self {
+    pub fn new(forced: Option<Engine>) -> Self {
         Self {
             forced,
-            layout: None,
-            from_layout: false,
-            keeps_any: false,
+            ..Self::default()
+        }
+    }
+
+    /// The same for a server whose series the user maps: [`Engine::Custom`].
+    #[must_use]
+    pub fn custom(mapping: Mapping) -> Self {
+        Self {
+            mapping,
+            ..Self::new(Some(Engine::Custom))
         }
     }
 
     /// One for a single body, whose layout tells what fed its fields however large it is.
-    pub(crate) fn that_keeps_any(forced: Option<Engine>) -> Self {
+    pub(crate) fn that_keeps_any(self) -> Self {
         Self {
             keeps_any: true,
-            ..Self::new(forced)
+            ..self
+        }
+    }
+
+    /// The same reader before its first body.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self {
+            forced: self.forced,
+            mapping: self.mapping.clone(),
+            layout: None,
+            from_layout: false,
+            keeps_any: self.keeps_any,
         }
     }
 
@@ -134,9 +156,14 @@ impl BodyReader {
     }
 
     fn parse(&mut self, body: &[u8]) -> Result<Reading, ReadError> {
-        let detection = detect(body);
+        let detection = if self.forced == Some(Engine::Custom) {
+            // The user's word stands, whatever the names look like.
+            Detection::default()
+        } else {
+            detect(body)
+        };
         let found = detection.product.and_then(Product::engine);
-        let mut mapper = Mapper::new(self.forced, found);
+        let mut mapper = Mapper::new(self.forced, found, &self.mapping);
         // A line of a server's body has about 120 bytes.
         let mut marks = Vec::with_capacity((body.len() / 120).min(MAX_SERIES));
         let mut values = Vec::new();
@@ -163,6 +190,9 @@ impl BodyReader {
         }
         if marks.is_empty() && !families {
             return Err(ReadError::Empty);
+        }
+        if let Some(error) = mapper.not_mapped() {
+            return Err(error);
         }
         let other = match (self.forced, found) {
             // Names without a prefix and those of Triton's backends are read by several engines.

@@ -36,11 +36,13 @@ pub enum Engine {
     Nim,
     /// Ollama; presence only.
     Ollama,
+    /// Any other server, whose series the user maps.
+    Custom,
 }
 
 impl Engine {
     /// All engines, in the order of `spec.engine`.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Vllm,
         Self::LlamaCpp,
         Self::Sglang,
@@ -50,6 +52,7 @@ impl Engine {
         Self::LmDeploy,
         Self::Nim,
         Self::Ollama,
+        Self::Custom,
     ];
 
     /// The name as written in `spec.engine` and `status.engine`.
@@ -65,6 +68,7 @@ impl Engine {
             Self::LmDeploy => "LMDeploy",
             Self::Nim => "NIM",
             Self::Ollama => "Ollama",
+            Self::Custom => "Custom",
         }
     }
 
@@ -81,28 +85,31 @@ impl Engine {
             Self::TensorRtLlm => "/prometheus/metrics",
             Self::Nim => "/v1/metrics",
             Self::Ollama => "/api/ps",
-            Self::Vllm | Self::LlamaCpp | Self::Sglang | Self::Triton | Self::Tgi | Self::LmDeploy => "/metrics",
+            Self::Vllm | Self::LlamaCpp | Self::Sglang | Self::Triton | Self::Tgi | Self::LmDeploy | Self::Custom => {
+                "/metrics"
+            }
         }
     }
 
-    /// True where tokens are counted when a request ends, so that their counters stand still while requests run.
+    /// True where tokens are counted when a request ends, so that their counters stand still while requests run. Of a server of the
+    /// user's own nobody knows: its counters are taken at their word.
     #[must_use]
     pub const fn counts_tokens_at_the_end(self) -> bool {
         match self {
             Self::LlamaCpp | Self::Sglang | Self::TensorRtLlm | Self::Tgi => true,
-            Self::Vllm | Self::Triton | Self::LmDeploy | Self::Nim | Self::Ollama => false,
+            Self::Vllm | Self::Triton | Self::LmDeploy | Self::Nim | Self::Ollama | Self::Custom => false,
         }
     }
 
     /// What tells whether the server works at all when its metrics do not answer, asked on the same port. `None` where asking costs the server a
-    /// generation (SGLang, TGI), or is answered on another port (Triton).
+    /// generation (SGLang, TGI), is answered on another port (Triton), or nobody knows where (Custom).
     #[must_use]
     pub const fn health_path(self) -> Option<&'static str> {
         match self {
             Self::Vllm | Self::LlamaCpp | Self::TensorRtLlm | Self::LmDeploy => Some("/health"),
             Self::Nim => Some("/v1/health/live"),
             Self::Ollama => Some("/api/version"),
-            Self::Sglang | Self::Triton | Self::Tgi => None,
+            Self::Sglang | Self::Triton | Self::Tgi | Self::Custom => None,
         }
     }
 }

@@ -23,6 +23,8 @@ enum How {
 pub(crate) struct ScalarFold {
     pub(crate) field: Field,
     how: How,
+    /// What one unit of the field is in the series: 100 for percent.
+    per_unit: f64,
     /// By group, so that copies stand together.
     terms: Vec<Folded>,
 }
@@ -59,7 +61,13 @@ impl ScalarFold {
     /// The fold of terms of one field, sorted by group; `None` for a histogram.
     pub(crate) fn new(field: Field, terms: &[&Term]) -> Option<Self> {
         let pair = terms.iter().any(|term| matches!(term.part, Part::First | Part::Second));
-        let how = how(field, pair)?;
+        let first = terms.first()?;
+        let how = match first.part {
+            Part::Addend => How::Sum,
+            Part::Candidate => How::Greatest,
+            _ => how(field, pair)?,
+        };
+        let per_unit = first.per_unit;
         let folded = |term: &Term| Folded {
             group: term.group,
             value: term.value,
@@ -70,7 +78,12 @@ impl ScalarFold {
             How::Sum => of_first_ranks(terms, rank_of).map(folded).collect(),
             _ => terms.iter().copied().map(folded).collect(),
         };
-        Some(Self { field, how, terms })
+        Some(Self {
+            field,
+            how,
+            per_unit,
+            terms,
+        })
     }
 
     /// The values it is made of.
@@ -113,6 +126,7 @@ impl ScalarFold {
                 }
             }
         }
+        total /= self.per_unit;
         match self.field {
             Field::KvCacheUsage | Field::HostCacheUsage | Field::PrefixHitRatio => ratio(total),
             // A pool or batch of no size has not been set up yet.

@@ -5,7 +5,7 @@ mod bodies;
 
 use allocation_counter::measure;
 use infmon_engines::exposition::Exposition;
-use infmon_engines::{BodyReader, Reading};
+use infmon_engines::{BodyReader, Field, MappedSeries, Mapping, Reading};
 
 fn all_bodies() -> [(&'static str, String); 3] {
     [
@@ -47,6 +47,43 @@ fn new_values_are_read_without_an_allocation() {
                 "{name}"
             );
         }
+    }
+}
+
+#[test]
+fn new_values_of_a_mapping_are_read_without_an_allocation() {
+    let series = |field, name: &str| MappedSeries {
+        field,
+        name: name.to_owned(),
+        labels: [("engine".to_owned(), "0".to_owned())].into(),
+        unit: None,
+        aggregation: None,
+    };
+    let mapping = Mapping::new(
+        vec![
+            series(Field::Waiting, "vllm:num_requests_waiting"),
+            series(Field::KvCacheUsage, "vllm:kv_cache_usage_perc"),
+            series(Field::GeneratedTokens, "vllm:generation_tokens_total"),
+            series(Field::TimeToFirstToken, "vllm:time_to_first_token_seconds"),
+        ],
+        Some("model_name".to_owned()),
+    )
+    .expect("a valid mapping");
+    let mut reader = BodyReader::custom(mapping.clone());
+    let mut reading = Reading::default();
+    reader
+        .read_into(bodies::VLLM.as_bytes(), &mut reading)
+        .expect("readable");
+    assert_eq!(reading.missing, [""; 0]);
+    assert_eq!(reading.sample.models, ["tiny-random"]);
+    assert!(reading.sample.latency.time_to_first_token.is_some());
+    for round in 0..20 {
+        let body = bodies::later(bodies::VLLM, round);
+        let taken = measure(|| reader.read_into(body.as_bytes(), &mut reading).expect("readable"));
+        assert!(reader.read_from_layout());
+        assert_eq!(taken.count_total, 0);
+        let anew = BodyReader::custom(mapping.clone()).read(body.as_bytes());
+        assert_eq!(anew.as_ref(), Ok(&reading));
     }
 }
 

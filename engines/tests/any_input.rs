@@ -1,7 +1,9 @@
 //! Whatever a server sends: no panic, and the same reading with and without a remembered layout.
 
 use infmon_engines::exposition::Exposition;
-use infmon_engines::{BodyReader, Engine, explain_http, inspect, read_loads, read_slots};
+use infmon_engines::{
+    BodyReader, Engine, Field, MappedSeries, Mapping, explain_http, inspect, inspect_custom, read_loads, read_slots,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -93,6 +95,23 @@ fn change(body: &[u8], changes: &[(Index, LineChange)]) -> Vec<u8> {
     (lines.join("\n") + "\n").into_bytes()
 }
 
+/// A mapping of every field to names that are in the bodies here.
+fn everything() -> Mapping {
+    let series = |field: Field| MappedSeries {
+        field,
+        name: if field.name().starts_with("latency.") {
+            "a"
+        } else {
+            "vllm:num_requests_waiting"
+        }
+        .to_owned(),
+        labels: [("a".to_owned(), String::new())].into(),
+        unit: None,
+        aggregation: None,
+    };
+    Mapping::new(Field::MAPPABLE.map(series).to_vec(), Some("b".to_owned())).expect("a valid mapping")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -104,6 +123,8 @@ proptest! {
             let _ = BodyReader::new(forced).read(&bytes);
             let _ = inspect(forced, &bytes);
         }
+        let _ = BodyReader::custom(everything()).read(&bytes);
+        let _ = inspect_custom(everything(), &bytes);
         let _ = read_loads(&bytes);
         let _ = read_slots(&bytes);
         let _ = explain_http(status, &bytes, "/metrics");

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use infmon_engines::{BodyReader, ReadError};
+use infmon_engines::{BodyReader, Field, MappedSeries, Mapping, ReadError};
 
 /// As much as the daemon reads of a body.
 const LARGE: usize = 16 * 1024 * 1024;
@@ -13,7 +13,10 @@ const MOST_TIME: Duration = Duration::from_secs(10);
 
 /// Reads a body twice, the second time with what the first left, and checks time and memory.
 fn read(what: &str, body: &[u8]) -> Result<(), ReadError> {
-    let mut reader = BodyReader::new(None);
+    read_by(BodyReader::new(None), what, body)
+}
+
+fn read_by(mut reader: BodyReader, what: &str, body: &[u8]) -> Result<(), ReadError> {
     let mut result = Ok(());
     let start = time_of_this_thread();
     let memory = measure(|| {
@@ -132,4 +135,28 @@ fn a_line_of_a_gigabyte_is_refused() {
     let mut body = b"vllm:x{a=\"".to_vec();
     body.resize(1 << 30, b'a');
     assert!(matches!(read("1 GB", &body), Err(ReadError::Malformed { line: 1, .. })));
+}
+
+#[test]
+fn many_fields_of_one_series_and_many_names_that_none_is_like_are_bounded() {
+    let series = |field: Field| MappedSeries {
+        field,
+        name: "x".to_owned(),
+        labels: (0..4).map(|n| (format!("absent_{n}"), String::new())).collect(),
+        unit: None,
+        aggregation: None,
+    };
+    let mapping = Mapping::new(Field::MAPPABLE.map(series).to_vec(), Some("m".to_owned())).expect("a valid mapping");
+    let by = |body: &[u8]| read_by(BodyReader::custom(mapping.clone()), "a mapping", body);
+    let labels: String = (0..8).map(|n| format!("l{n}=\"\",")).collect();
+    assert_eq!(
+        by(&numbered(45_000, |n| format!("x{{{labels}n=\"{n}\"}} 1\n"))),
+        Err(ReadError::TooManySeries)
+    );
+    assert_eq!(
+        by(&numbered(2_000, |n| format!("x{{m=\"{n}\",n=\"{n}\"}} 1\n"))),
+        Ok(())
+    );
+    let unlike = numbered(45_000, |n| format!("name_{n} 1\n"));
+    assert!(matches!(by(&unlike), Err(ReadError::NoMappedSeries { similar, .. }) if similar.is_empty()));
 }

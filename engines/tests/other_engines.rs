@@ -244,7 +244,7 @@ fn an_engine_that_does_not_fit_is_named() {
         (Engine::Nim, body!("nim-1.x.txt")),
     ];
     for (served, body) in bodies {
-        for named in Engine::ALL {
+        for named in Engine::ALL.into_iter().filter(|engine| *engine != Engine::Custom) {
             if named == served {
                 let reading = BodyReader::new(Some(named)).read(body).expect("it fits");
                 assert_eq!(reading, read(body), "{named:?}");

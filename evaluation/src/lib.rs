@@ -7,6 +7,7 @@
 pub mod cluster;
 mod evaluate;
 mod hold;
+mod mapping;
 pub mod metric;
 mod moment;
 mod observations;
@@ -20,6 +21,7 @@ mod words;
 
 pub use evaluate::{Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Sharing, Verdict, evaluate};
 pub use hold::Hold;
+pub use mapping::{mapping, mapping_of};
 pub use moment::Moment;
 pub use observations::{
     NodeObservation, Observations, OwnersList, OwnersObservation, TargetObservation, ThrottleHistory,

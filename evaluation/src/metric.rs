@@ -1,10 +1,11 @@
 //! The metrics that an HPA can read of a monitor: a small constant list. A value that is not known is an error with words, never a
 //! number (promise 3 of the design).
 
+use crate::mapping::unmapped;
 use crate::traffic::{self, Counter, RATE_AFTER, Service};
 use crate::words::{count, listed, seconds, some_have};
 use crate::{Estimate, LatencyKind, Moment, Observations, Resolution, TargetObservation, Totals};
-use infmon_crds::v1alpha1::{InferenceMonitorSpec, Quantile};
+use infmon_crds::v1alpha1::{InferenceMonitorSpec, Quantile, SampleField};
 use std::time::Duration;
 
 /// A metric on an `InferenceMonitor`.
@@ -136,6 +137,9 @@ pub fn read(
             ))
         };
     }
+    if let Some(why) = not_mapped(metric, spec) {
+        return unknown(&why);
+    }
     let value = match metric {
         Metric::TimeToFirstTokenP95 | Metric::TokensPerSecond => {
             return match of_the_last_minute(metric, &totals) {
@@ -165,6 +169,20 @@ pub fn read(
         }),
         None => unknown("not every server publishes it as a usable number (see the condition MetricsRecognized)"),
     }
+}
+
+/// Why a value can never be known by a mapping.
+fn not_mapped(metric: Metric, spec: &InferenceMonitorSpec) -> Option<String> {
+    let needed: &[SampleField] = match metric {
+        Metric::QueueDepth => &[SampleField::Waiting],
+        Metric::RunningRequests => &[SampleField::Running],
+        Metric::InFlightRequests => &[SampleField::Waiting, SampleField::Running],
+        Metric::KvCacheUsage => &[SampleField::KvCacheUsage],
+        Metric::TimeToFirstTokenP95 => &[SampleField::TimeToFirstToken],
+        Metric::TokensPerSecond => &[SampleField::GeneratedTokensTotal],
+        Metric::ThrottledGpus => &[],
+    };
+    needed.iter().find_map(|&field| unmapped(spec, &[field]))
 }
 
 const LEFT: &str = "Replicas are left as they are.";

@@ -1,9 +1,10 @@
 //! From a spec and the cluster to the endpoints of a monitor.
 
 use crate::cluster::{Namespace, Pod, PodPort, port_number, selects};
+use crate::mapping::{digest, mapping_of};
 use crate::url::Url;
 use infmon_crds::v1alpha1::{Endpoint, EngineChoice, InferenceMonitorSpec, Scheme as SpecScheme, ServiceEndpoint};
-use infmon_engines::Engine;
+use infmon_engines::{Engine, Mapping};
 use infmon_samples::{Scheme, Target, TargetId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -69,11 +70,30 @@ pub struct Resolution {
 /// Resolves the endpoints of a spec against the pods and Services of its namespace.
 #[must_use]
 pub fn resolve(spec: &InferenceMonitorSpec, namespace: &dyn Namespace, policy: &AddressPolicy) -> Resolution {
+    let mapping = match mapping_of(spec) {
+        Ok(mapping) => mapping,
+        // Without it no body can be read: no endpoint can be measured.
+        Err(words) => {
+            return Resolution {
+                endpoints: Vec::new(),
+                problems: vec![words],
+                partial: true,
+            };
+        }
+    };
+    let engine = engine(spec.engine);
     let mut resolver = Resolver {
         spec,
         policy,
         found: Resolution::default(),
         seen: BTreeSet::new(),
+        way: match engine {
+            None => "Auto".to_owned(),
+            Some(Engine::Custom) => format!("{}-{}", Engine::Custom.as_str(), digest(&mapping)),
+            Some(engine) => engine.as_str().to_owned(),
+        },
+        engine,
+        mapping,
     };
     for endpoint in &spec.endpoints {
         let start = resolver.found.endpoints.len();
@@ -109,6 +129,10 @@ struct Resolver<'a> {
     found: Resolution,
     /// The same server may be selected twice; counting it twice would double the queue.
     seen: BTreeSet<String>,
+    engine: Option<Engine>,
+    mapping: Mapping,
+    /// Engine and mapping in the id of a target: who reads the same server in another way has a target of his own.
+    way: String,
 }
 
 impl Resolver<'_> {
@@ -136,7 +160,7 @@ impl Resolver<'_> {
         }
         let target = pod.ip.filter(|_| pod.node.is_some()).map(|ip| {
             let address = SocketAddr::new(ip, port).to_string();
-            target(self.spec, scheme(self.spec.scheme), &pod.uid, &address)
+            self.target(scheme(self.spec.scheme), &pod.uid, &address)
         });
         self.found.endpoints.push(ResolvedEndpoint {
             group: endpoint.name.clone(),
@@ -221,8 +245,30 @@ impl Resolver<'_> {
             place: Place::Anywhere,
             serving: true,
             devices: Vec::new(),
-            target: Some(target(self.spec, url.scheme, "", &address)),
+            target: Some(self.target(url.scheme, "", &address)),
         });
+    }
+
+    fn target(&self, scheme: Scheme, owner: &str, address: &str) -> Target {
+        let spec = self.spec;
+        let period = Duration::from_millis(u64::try_from(spec.sample_period_milliseconds).unwrap_or(1000).max(250));
+        let default_path = self.engine.map_or("/metrics", Engine::metrics_path);
+        let path = spec.metrics_path.as_deref().unwrap_or(default_path);
+        let protocol = if scheme == Scheme::Http { "http" } else { "https" };
+        Target {
+            id: TargetId(format!("{owner}/{protocol}://{address}{path}#{}", self.way)),
+            scheme,
+            address: address.to_owned(),
+            metrics_path: path.to_owned(),
+            engine: self.engine,
+            mapping: self.mapping.clone(),
+            period,
+            // A scrape must end before the next one starts; servers that take longer than 5 s are not measured more truthfully by waiting.
+            deadline: period
+                .mul_f64(0.9)
+                .clamp(Duration::from_millis(225), Duration::from_secs(5)),
+            body_limit_bytes: BODY_LIMIT_BYTES,
+        }
     }
 
     fn bounded(self) -> Resolution {
@@ -278,39 +324,20 @@ fn allowed(ip: IpAddr, policy: &AddressPolicy) -> Result<(), String> {
     Ok(())
 }
 
-fn target(spec: &InferenceMonitorSpec, scheme: Scheme, owner: &str, address: &str) -> Target {
-    let period = Duration::from_millis(u64::try_from(spec.sample_period_milliseconds).unwrap_or(1000).max(250));
-    let engine = match spec.engine {
-        EngineChoice::Auto => None,
-        EngineChoice::Vllm => Some(Engine::Vllm),
-        EngineChoice::LlamaCpp => Some(Engine::LlamaCpp),
-        EngineChoice::Sglang => Some(Engine::Sglang),
-        EngineChoice::Triton => Some(Engine::Triton),
-        EngineChoice::TensorRtLlm => Some(Engine::TensorRtLlm),
-        EngineChoice::Tgi => Some(Engine::Tgi),
-        EngineChoice::LmDeploy => Some(Engine::LmDeploy),
-        EngineChoice::Nim => Some(Engine::Nim),
-        EngineChoice::Ollama => Some(Engine::Ollama),
-    };
-    let default_path = engine.map_or("/metrics", Engine::metrics_path);
-    let path = spec.metrics_path.as_deref().unwrap_or(default_path);
-    let protocol = if scheme == Scheme::Http { "http" } else { "https" };
-    Target {
-        id: TargetId(format!(
-            "{owner}/{protocol}://{address}{path}#{}",
-            engine.map_or("Auto", Engine::as_str)
-        )),
-        scheme,
-        address: address.to_owned(),
-        metrics_path: path.to_owned(),
-        engine,
-        period,
-        // A scrape must end before the next one starts; servers that take longer than 5 s are not measured more truthfully by waiting.
-        deadline: period
-            .mul_f64(0.9)
-            .clamp(Duration::from_millis(225), Duration::from_secs(5)),
-        body_limit_bytes: BODY_LIMIT_BYTES,
-    }
+const fn engine(choice: EngineChoice) -> Option<Engine> {
+    Some(match choice {
+        EngineChoice::Auto => return None,
+        EngineChoice::Vllm => Engine::Vllm,
+        EngineChoice::LlamaCpp => Engine::LlamaCpp,
+        EngineChoice::Sglang => Engine::Sglang,
+        EngineChoice::Triton => Engine::Triton,
+        EngineChoice::TensorRtLlm => Engine::TensorRtLlm,
+        EngineChoice::Tgi => Engine::Tgi,
+        EngineChoice::LmDeploy => Engine::LmDeploy,
+        EngineChoice::Nim => Engine::Nim,
+        EngineChoice::Ollama => Engine::Ollama,
+        EngineChoice::Custom => Engine::Custom,
+    })
 }
 
 fn scheme(scheme: SpecScheme) -> Scheme {

@@ -1,11 +1,13 @@
 //! From a verdict to the status of the resource, and whether that is worth a write.
 
+use crate::totals::misread;
 use crate::words::{percent, seconds, truncated};
 use crate::{
     EndpointState, GpuVerdict, Moment, Observations, Outcome, Place, Resolution, ResolvedEndpoint, Verdict,
     endpoint_state,
 };
 use infmon_crds::v1alpha1::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Summary};
+use infmon_samples::FailureKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::time::Duration;
 
@@ -102,7 +104,7 @@ pub fn endpoints(
         .map(|endpoint| {
             let state = endpoint_state(endpoint, observations, stale_after, now);
             let rank = match state {
-                EndpointState::Failing { .. } => 0,
+                EndpointState::Failing { .. } | EndpointState::Misread { .. } => 0,
                 EndpointState::NoDaemon => 1,
                 EndpointState::Stale { .. } => 2,
                 EndpointState::Waiting => 3,
@@ -126,6 +128,7 @@ fn endpoint_status(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> En
                 Some(format!("{said} (for {})", seconds(*for_time))),
             )
         }
+        EndpointState::Misread { asked, found } => (FailureKind::UnknownEngine.as_str(), Some(misread(*asked, *found))),
         EndpointState::NoDaemon => ("NoNodeDaemon", Some("no node daemon is connected there".to_owned())),
         EndpointState::Stale { age } => ("Stale", Some(format!("last sample {} ago", seconds(*age)))),
         EndpointState::Waiting => ("Waiting", None),

@@ -2,6 +2,7 @@
 
 use crate::words::{clause_or, listed, seconds};
 use crate::{Moment, Observations, Place, Resolution, ResolvedEndpoint, TargetObservation};
+use infmon_engines::Engine;
 use infmon_samples::{Failure, Observation};
 use std::time::Duration;
 
@@ -23,6 +24,14 @@ pub enum EndpointState<'a> {
         failure: &'a Failure,
         /// For how long.
         for_time: Duration,
+    },
+    /// There is a young sample, and it is that of another engine than the spec names: what a node daemon that does not know the engine
+    /// takes the server for.
+    Misread {
+        /// The engine that the spec names.
+        asked: Engine,
+        /// That of the sample.
+        found: Option<Engine>,
     },
     /// The last sample is too old, and nobody says why.
     Stale {
@@ -53,6 +62,13 @@ pub fn endpoint_state<'a>(
         && let Some((taken, observation)) = &target.last
         && now.since(*taken) <= stale_after
     {
+        let asked = endpoint.target.as_ref().and_then(|target| target.engine);
+        if let Some(asked) = asked
+            && observation.sample.engine != Some(asked)
+        {
+            let found = observation.sample.engine;
+            return EndpointState::Misread { asked, found };
+        }
         return EndpointState::Fresh {
             age: now.since(*taken),
             observation,
@@ -226,6 +242,7 @@ fn why(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> Option<String>
                 seconds(*for_time)
             )
         }
+        EndpointState::Misread { asked, found } => misread(*asked, *found),
         EndpointState::Stale { age } => format!("last sample {} ago", seconds(*age)),
         EndpointState::NoDaemon => match &endpoint.place {
             Place::Node(node) => format!("no node daemon connected on node {node}"),
@@ -233,6 +250,15 @@ fn why(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> Option<String>
         },
         EndpointState::Waiting => "no sample yet".into(),
     })
+}
+
+/// What a daemon made of a server that it does not know how to read.
+pub(crate) fn misread(asked: Engine, found: Option<Engine>) -> String {
+    format!(
+        "spec.engine is {}, and its node daemon read it as {}, as one does that is older than the operator: update the node daemon",
+        asked.as_str(),
+        found.map_or("another engine", Engine::as_str)
+    )
 }
 
 /// A number that can be one of requests or a share; a server may claim anything.

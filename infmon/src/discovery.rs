@@ -51,7 +51,7 @@ impl Server {
             Answer::Metrics(Engine::LmDeploy) => "lmdeploy",
             Answer::Metrics(Engine::Nim) => "nim",
             Answer::Metrics(Engine::Ollama) => "ollama",
-            Answer::Refusal(_) => "server",
+            Answer::Metrics(Engine::Custom) | Answer::Refusal(_) => "server",
         };
         format!("{kind}-{}", self.address.port())
     }

@@ -4,7 +4,7 @@ use crate::monitors;
 use crate::schema::{self, Fault};
 use crate::yaml::{self, Node, Tree};
 use infmon_crds::v1alpha1::InferenceMonitor;
-use infmon_evaluation::{AddressPolicy, resolve};
+use infmon_evaluation::{AddressPolicy, mapping_of, resolve};
 use infmon_operator::world::NamespaceView;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -118,7 +118,7 @@ pub fn parse(name: &str, text: &str, policy: &AddressPolicy) -> Result<Vec<Infer
             )],
         }
     })?;
-    let schema = spec_schema();
+    let schema = schema::of_spec();
     let mut faults = Vec::new();
     let mut monitors = Vec::new();
     let mut names = BTreeSet::new();
@@ -165,12 +165,6 @@ fn monitor(document: &Node) -> Result<InferenceMonitor, serde_json::Error> {
         }
     }
     serde_json::from_value(value).map(monitors::complete)
-}
-
-/// The schema of `spec` as the API server knows it.
-fn spec_schema() -> Value {
-    let definition = serde_json::to_value(infmon_crds::crd()).unwrap_or_default();
-    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
 }
 
 fn check(document: &Node, schema: &Value, policy: &AddressPolicy, faults: &mut Vec<Fault>) {
@@ -284,6 +278,11 @@ fn rules(document: &Node, spec: &Node, policy: &AddressPolicy, faults: &mut Vec<
         return;
     }
     let Ok(monitor) = monitor(document) else { return };
+    if let Err(words) = mapping_of(&monitor.spec) {
+        let node = spec.get("custom").or(spec.get("engine"));
+        faults.push(Fault::new(node.map_or(spec.line, |node| node.line), words));
+        return;
+    }
     if i64::from(monitor.spec.stale_after_seconds) * 1000 < 2 * i64::from(monitor.spec.sample_period_milliseconds) {
         let line = spec
             .get("staleAfterSeconds")

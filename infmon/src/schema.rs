@@ -18,6 +18,12 @@ impl Fault {
     }
 }
 
+/// The schema of `spec` as the API server knows it.
+pub(crate) fn of_spec() -> Value {
+    let definition = serde_json::to_value(infmon_crds::crd()).unwrap_or_default();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+}
+
 /// Checks a value against a structural schema. `path` is for people: `spec.thresholds`.
 pub(crate) fn check(node: &Node, schema: &Value, path: &str, faults: &mut Vec<Fault>) {
     let fault = |words: String| Fault::new(node.line, format!("{path} {words}"));

@@ -3,6 +3,9 @@
 //! What it prints is compared with the files in `tests/inspect`; `INFMON_UPDATE_GOLDEN=1` writes them anew, to be looked at in the diff.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "inspect/mapping.rs"]
+mod mapping;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -158,7 +161,7 @@ fn missing_series_are_named_with_what_gives_them() {
 
 #[test]
 fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
-    let cases: [Case; 16] = [
+    let cases: [Case; 18] = [
         (
             &["-"],
             b"go_gc 1\ngo_info{v=\"1\"} 1\nup 1\n",
@@ -167,6 +170,21 @@ fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
         ),
         (&["-"], b"python_info 1\n", 2, &["--disable-log-stats"]),
         (&["-", "--engine", "vllm"], b"up 1\n", 2, &["no series of VLLM"]),
+        (
+            &["tgi-idle.txt", "--mapping", "-"],
+            b"fields:\n- {field: Waiting, series: tgi_batch_max_total_token}\n",
+            2,
+            &[
+                "none of the series that spec.custom maps",
+                "similar names are: tgi_batch_max_total_tokens",
+            ],
+        ),
+        (
+            &["tgi-idle.txt", "--mapping", "-"],
+            b"custom:\n  fields:\n  - {field: Wating, series: a}\n",
+            64,
+            &["standard input:3: custom.fields[0].field is \"Wating\": did you mean Waiting?"],
+        ),
         (&["-"], b"", 2, &["empty"]),
         (&["-"], b"# a comment\n", 2, &["empty"]),
         (&["-"], b"{\"error\":{\"message\":\"Not here\"}}", 2, &["\"Not here\""]),
@@ -216,7 +234,7 @@ fn what_is_no_inference_server_is_2_and_what_is_malformed_is_3() {
 
 #[test]
 fn what_cannot_be_read_is_1_and_wrong_use_is_64() {
-    let cases: [(&[&str], i32, &str); 11] = [
+    let cases: [(&[&str], i32, &str); 15] = [
         (&["absent.txt"], 1, "absent.txt: no such file"),
         (&["127.0.0.1:8000"], 1, "write http://127.0.0.1:8000"),
         (&["."], 1, "cannot be read"),
@@ -236,6 +254,18 @@ fn what_cannot_be_read_is_1_and_wrong_use_is_64() {
         (&["llamacpp.txt", "--engine", "Auto"], 64, "VLLM, LlamaCpp, SGLang"),
         (&["-", "--slots", "-"], 64, "one body"),
         (&["x", "--slots", "-", "--loads", "-"], 64, "one body"),
+        (&["-", "--mapping", "-"], 64, "one body"),
+        (&["tgi-idle.txt", "--engine", "custom"], 64, "needs --mapping"),
+        (
+            &["tgi-idle.txt", "--engine", "TGI", "--mapping", "-"],
+            64,
+            "leave --engine out",
+        ),
+        (
+            &["tgi-idle.txt", "--mapping", "absent.yaml"],
+            1,
+            "absent.yaml: no such file",
+        ),
     ];
     for (arguments, code, words) in cases {
         let (ended, out, errors) = inspect(arguments, b"");

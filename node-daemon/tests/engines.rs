@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::{Core, LOCAL, PERIOD, target};
-use infmon_engines::Engine;
+use infmon_engines::{Engine, Field, MappedSeries, Mapping};
 use infmon_node_daemon::{AddressPolicy, GpuOptions};
 use infmon_samples::{FailureKind, TargetReport};
 use infmon_simulated_engine::{Kind, Mode, SimulatedEngine};
@@ -40,6 +40,63 @@ async fn a_llama_server_is_read_with_its_slots() {
     let observation = core.good("a").await;
     assert_eq!(observation.sample.engine, Some(Engine::LlamaCpp));
     assert!(observation.sample.max_concurrency.is_some(), "{observation:?}");
+}
+
+#[tokio::test]
+async fn a_server_of_nobodys_make_is_read_by_its_mapping() {
+    let server = engine(Kind::Homemade).await;
+    server.change(|load| {
+        load.waiting = 7;
+        load.running = 3;
+    });
+    let queued = |name: &str| {
+        let series = MappedSeries {
+            field: Field::Waiting,
+            name: name.to_owned(),
+            labels: [("state".to_owned(), "queued".to_owned())].into(),
+            unit: None,
+            aggregation: None,
+        };
+        Mapping::new(vec![series], Some("model".to_owned())).unwrap()
+    };
+    let by = |id: &str, mapping| infmon_samples::Target {
+        engine: Some(Engine::Custom),
+        mapping,
+        ..target(id, server.address())
+    };
+    let targets = vec![
+        by("mapped", queued("home_requests")),
+        by("slip", queued("home_request")),
+        by("without", Mapping::default()),
+        target("auto", server.address()),
+    ];
+    let mut core = Core::start(GpuOptions::Off, targets);
+    let observation = core.good("mapped").await;
+    assert_eq!(observation.sample.engine, Some(Engine::Custom));
+    assert_eq!(
+        (observation.sample.waiting, observation.sample.running),
+        (Some(7.0), None)
+    );
+    assert_eq!(observation.sample.models, ["simulated-model"]);
+    assert_eq!(observation.recognition.missing, [""; 0]);
+    for (id, words) in [
+        ("slip", "similar names are: home_requests; correct spec.custom"),
+        ("without", "update the node daemon"),
+        // What a daemon does that does not know the engine.
+        ("auto", "no series of a known inference server, only home_"),
+    ] {
+        let failure = core.failure(id).await;
+        assert_eq!(failure.kind, FailureKind::UnknownEngine, "{failure:?}");
+        assert!(failure.message.contains(words), "{failure:?}");
+    }
+    server.misbehave(Mode::MetricsDisabled);
+    let failure = core.failure("mapped").await;
+    assert!(
+        failure
+            .message
+            .contains("answers 501 on /metrics: correct spec.metricsPath"),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a node daemon is to measure.
 
-use infmon_engines::Engine;
+use infmon_engines::{BodyReader, Engine, Mapping};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum Scheme {
 }
 
 /// One inference server to scrape.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Stable name of the target.
     pub id: TargetId,
@@ -32,6 +32,8 @@ pub struct Target {
     pub metrics_path: String,
     /// Engine forced by the spec; `None` detects it from the body.
     pub engine: Option<Engine>,
+    /// Which series feed which field; empty but for [`Engine::Custom`].
+    pub mapping: Mapping,
     /// Time between two scrapes.
     pub period: Duration,
     /// Deadline of one scrape, connect to last byte.
@@ -40,8 +42,19 @@ pub struct Target {
     pub body_limit_bytes: u64,
 }
 
+impl Target {
+    /// A reader of its bodies.
+    #[must_use]
+    pub fn reader(&self) -> BodyReader {
+        match self.engine {
+            Some(Engine::Custom) => BodyReader::custom(self.mapping.clone()),
+            engine => BodyReader::new(engine),
+        }
+    }
+}
+
 /// What a node daemon is to measure. A new plan replaces the old one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Rises with every change; reports name the plan they follow.
     pub revision: u64,

@@ -1,11 +1,13 @@
 //! Version `v1alpha1`: `InferenceMonitor` and what it is made of.
 
 mod condition;
+mod custom;
 mod spec;
 mod status;
 mod thresholds;
 
 pub use condition::{ConditionType, reason};
+pub use custom::{CustomField, CustomMapping, SampleField, SeriesAggregation, SeriesUnit};
 pub use spec::{
     Endpoint, EngineChoice, InferenceMonitor, InferenceMonitorSpec, LabelSelectorRequirement, PodEndpoint, PodSelector,
     PortReference, Scheme, SelectorOperator, ServiceEndpoint,

@@ -1,6 +1,6 @@
 //! What a user declares. The doc comments become the descriptions of the CRD, so they speak to the user.
 
-use super::{InferenceMonitorStatus, Thresholds};
+use super::{CustomMapping, InferenceMonitorStatus, Thresholds};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,13 +100,17 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.staleAfterSeconds * 1000 >= 2 * self.samplePeriodMilliseconds").message("staleAfterSeconds must be at least twice samplePeriodMilliseconds, or every sample would be stale before the next one comes: raise staleAfterSeconds or lower samplePeriodMilliseconds").field_path(".staleAfterSeconds")
+    validation = Rule::new("self.staleAfterSeconds * 1000 >= 2 * self.samplePeriodMilliseconds").message("staleAfterSeconds must be at least twice samplePeriodMilliseconds, or every sample would be stale before the next one comes: raise staleAfterSeconds or lower samplePeriodMilliseconds").field_path(".staleAfterSeconds"),
+    validation = Rule::new("has(self.custom) == (self.engine == 'Custom')").message("give spec.custom exactly when spec.engine is Custom: it says which series of the servers feed which field").field_path(".custom")
 )]
 pub struct InferenceMonitorSpec {
     /// Engine of the servers. Auto recognises it from what they expose; a name makes a different engine a condition
     /// (MetricsRecognized=False) instead of a guess.
     #[serde(default)]
     pub engine: EngineChoice,
+    /// Which series of the servers feed which field, for engine Custom, and only for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomMapping>,
     /// Where the servers are, 1 to 16 groups.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -169,6 +173,8 @@ pub enum EngineChoice {
     Nim,
     /// Ollama: which models are loaded, and nothing else.
     Ollama,
+    /// Any other server with metrics in Prometheus' text format: spec.custom says what its series mean.
+    Custom,
 }
 
 /// HTTP or HTTPS.

@@ -1,6 +1,7 @@
 //! Ready, EndpointsReachable, MetricsRecognized: is there data, and is it understood.
 
 use super::{Finding, Input, Outcome, anchor, unknown};
+use crate::totals::misread;
 use crate::words::{clause, clause_or, count, listed, seconds, some_have};
 use crate::{EndpointState, ResolvedEndpoint, Totals};
 use infmon_crds::v1alpha1::{ConditionType, reason};
@@ -175,7 +176,7 @@ pub(super) fn reachable(input: &Input<'_>, totals: &Totals<'_>, settling: bool) 
 
 fn answers(state: &EndpointState<'_>) -> bool {
     match state {
-        EndpointState::Fresh { .. } => true,
+        EndpointState::Fresh { .. } | EndpointState::Misread { .. } => true,
         EndpointState::Failing { failure, .. } => failure.kind.is_recognition(),
         _ => false,
     }
@@ -232,6 +233,10 @@ fn not_recognized(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> Opt
                 clause_or(&failure.message, failure.kind.as_str())
             ),
         )),
+        EndpointState::Misread { asked, found } => {
+            let words = misread(*asked, *found);
+            Some((reason::UNKNOWN_ENGINE, format!("{}: {words}", endpoint.name)))
+        }
         EndpointState::Fresh { observation, .. } if !observation.recognition.missing.is_empty() => {
             let engine = observation.sample.engine.map_or("The server", |engine| engine.as_str());
             let missing = clause_or(&observation.recognition.missing.join(", "), "series that are needed");

@@ -1,10 +1,11 @@
 //! LatencyHigh: quantiles of the latencies that the spec has a threshold for.
 
 use super::{Finding, Input, Outcome, anchor, clears, seconds_of, unknown};
+use crate::mapping::unmapped;
 use crate::traffic::{ENOUGH, LATENCY_WINDOW, Service, share};
 use crate::words::{count, listed, seconds};
 use crate::{Estimate, Hold, LatencyKind, Moment, Totals};
-use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorStatus, Quantile, Thresholds, reason};
+use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorStatus, Quantile, SampleField, Thresholds, reason};
 use std::time::Duration;
 
 /// A window that covers so much and has no request in it makes a service one that is not used.
@@ -109,6 +110,8 @@ struct Evidence {
 
 struct Judged {
     kind: LatencyKind,
+    /// What to do where `spec.custom` names no series for it.
+    unmapped: Option<String>,
     bound: Bound,
     known: Known,
     hold: Hold,
@@ -138,6 +141,7 @@ pub(super) fn judge(input: &Input<'_>, totals: &Totals<'_>, memories: Memories, 
         };
         all.push(Judged {
             kind,
+            unmapped: unmapped(input.spec, fields(kind)),
             bound,
             known,
             hold: after.hold,
@@ -304,7 +308,9 @@ fn not_known(judged: &Judged) -> (&'static str, String) {
             (reason::NOT_PUBLISHED, message)
         }
         Known::NotPublished | Known::Stale | Known::Value(..) => {
-            let message = format!("No server publishes a histogram of {name}.");
+            let next = judged.unmapped.as_ref();
+            let next = next.map_or_else(String::new, |next| format!(" Next: {next}."));
+            let message = format!("No server publishes a histogram of {name}.{next}");
             (reason::NOT_PUBLISHED, message)
         }
     }
@@ -319,6 +325,16 @@ fn lacking(judged: &Judged) -> Option<String> {
         Known::NotComparable | Known::Open(_) | Known::NotPublished | Known::Stale => {
             Some(format!("{name} is not published"))
         }
+    }
+}
+
+/// The fields that tell a latency.
+const fn fields(kind: LatencyKind) -> &'static [SampleField] {
+    match kind {
+        LatencyKind::TimeToFirstToken => &[SampleField::TimeToFirstToken],
+        LatencyKind::InterToken => &[SampleField::InterToken, SampleField::PerOutputToken],
+        LatencyKind::EndToEnd => &[SampleField::EndToEnd],
+        LatencyKind::QueueTime => &[SampleField::QueueTime],
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::gpus::Serving;
 use super::{CLEAR_AFTER_SLOW, Finding, Input, Outcome, anchor, clears, seconds_of, unknown};
+use crate::mapping::unmapped;
 use crate::words::{count, percent, seconds};
 use crate::{EndpointState, GpuVerdict, Hold, Totals};
-use infmon_crds::v1alpha1::{ConditionType, OomRisk, reason};
+use infmon_crds::v1alpha1::{ConditionType, OomRisk, SampleField, reason};
 use std::time::Duration;
 
 /// Preemptions per second above which they count: six a minute. One now and then is normal under load; each costs a recomputation.
@@ -155,6 +156,7 @@ fn calm(input: &Input<'_>, totals: &Totals<'_>, signs: &Signs<'_>, holds: Holds,
     if !totals.enough() {
         return unknown(kind, totals, settling, "the use of memory");
     }
+    let unmapped = unmapped(input.spec, &[SampleField::KvCacheUsage]);
     if !is_known(totals, signs, holds) {
         let message = match (signs.usage, signs.tightest) {
             (None, None) => "Neither KV cache use nor free GPU memory is known.",
@@ -162,11 +164,14 @@ fn calm(input: &Input<'_>, totals: &Totals<'_>, signs: &Signs<'_>, holds: Holds,
             (_, None) => "Free GPU memory is no longer known.",
             _ => "Preemptions are no longer known.",
         };
+        let next = unmapped
+            .filter(|_| signs.usage.is_none())
+            .map_or_else(String::new, |next| format!(" Next: {next}."));
         return Finding {
             kind,
             outcome: Outcome::Unknown,
             reason: reason::SERIES_MISSING,
-            message: format!("{message} {}", anchor(reason::SERIES_MISSING)),
+            message: format!("{message}{next} {}", anchor(reason::SERIES_MISSING)),
         };
     }
     let thresholds = &input.spec.thresholds;
@@ -176,7 +181,10 @@ fn calm(input: &Input<'_>, totals: &Totals<'_>, signs: &Signs<'_>, holds: Holds,
             percent(usage),
             thresholds.kv_cache_usage_percent.above
         ),
-        None => "KV cache use is not published".into(),
+        None => match unmapped {
+            Some(unmapped) => format!("KV cache use is not known ({unmapped})"),
+            None => "KV cache use is not published".into(),
+        },
     };
     let memory = match signs.tightest {
         Some((_, free)) => format!(

@@ -405,6 +405,16 @@ fn unknown(kind: ConditionType, totals: &Totals<'_>, settling: bool, what: &str)
     }
 }
 
+/// The finding for a value that `spec.custom` names no series for; `next` says so.
+fn not_mapped(kind: ConditionType, what: &str, next: &str) -> Finding {
+    Finding {
+        kind,
+        outcome: Outcome::Unknown,
+        reason: reason::SERIES_MISSING,
+        message: format!("Nobody says {what}. Next: {next}. {}", anchor(reason::SERIES_MISSING)),
+    }
+}
+
 /// What a finding says while its value is back on the good side and the time to clear has not passed yet.
 fn clears(hold_for: Duration) -> String {
     format!(

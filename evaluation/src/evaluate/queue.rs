@@ -1,9 +1,10 @@
 //! QueueDepthHigh: requests that wait per endpoint.
 
-use super::{Finding, Input, Outcome, anchor, clears, seconds_of, unknown};
+use super::{Finding, Input, Outcome, anchor, clears, not_mapped, seconds_of, unknown};
+use crate::mapping::unmapped;
 use crate::words::count;
 use crate::{EndpointState, Hold, Totals};
-use infmon_crds::v1alpha1::{ConditionType, reason};
+use infmon_crds::v1alpha1::{ConditionType, SampleField, reason};
 
 pub(super) fn judge(input: &Input<'_>, totals: &Totals<'_>, hold: Hold, settling: bool) -> (Finding, Hold) {
     let kind = ConditionType::QueueDepthHigh;
@@ -13,7 +14,14 @@ pub(super) fn judge(input: &Input<'_>, totals: &Totals<'_>, hold: Hold, settling
     let beyond = per_endpoint.map(|value| value > f64::from(threshold.per_endpoint));
     let hold = hold.update(beyond, input.now, seconds_of(threshold.for_seconds));
     let (Some(queued), Some(per_endpoint), Some(beyond)) = (queued, per_endpoint, beyond) else {
-        return (unknown(kind, totals, settling, "the number of waiting requests"), hold);
+        let what = "the number of waiting requests";
+        let finding = unmapped(input.spec, &[SampleField::Waiting])
+            .filter(|_| totals.enough())
+            .map_or_else(
+                || unknown(kind, totals, settling, what),
+                |next| not_mapped(kind, what, &next),
+            );
+        return (finding, hold);
     };
     let partly = if totals.missing > 0 {
         format!(" Counted: {} of {}.", totals.judged(), count(totals.needed, "endpoint"))

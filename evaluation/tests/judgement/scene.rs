@@ -1,7 +1,7 @@
 //! A monitor, its servers and its GPUs over time.
 
 use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorSpec, Thresholds};
-use infmon_engines::{Engine, EngineSample};
+use infmon_engines::{Engine, EngineSample, Mapping};
 use infmon_evaluation::metric::{self, Metric, Reading};
 use infmon_evaluation::{
     Finding, Input, Memory, Moment, Observations, Outcome, Place, Resolution, ResolvedEndpoint, Verdict, evaluate,
@@ -22,6 +22,7 @@ pub(crate) const NAMESPACE: &str = "prod";
 pub(crate) fn spec() -> InferenceMonitorSpec {
     InferenceMonitorSpec {
         engine: infmon_crds::v1alpha1::EngineChoice::Auto,
+        custom: None,
         endpoints: Vec::new(),
         metrics_path: None,
         scheme: infmon_crds::v1alpha1::Scheme::Http,
@@ -38,6 +39,7 @@ pub(crate) fn target(id: &str, address: &str) -> Target {
         address: address.to_owned(),
         metrics_path: "/metrics".into(),
         engine: None,
+        mapping: Mapping::default(),
         period: Duration::from_secs(1),
         deadline: Duration::from_millis(900),
         body_limit_bytes: 1 << 20,

@@ -8,14 +8,15 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0   an inference server, also when series are missing
   1   no body: the file cannot be read, or the server gave none
-  2   readable, but not an inference server, or not the one that --engine names
+  2   readable, but not an inference server, not the one that --engine names, or without a series of --mapping
   3   malformed
-  64  wrong use of the command line
+  64  wrong use of the command line, or no valid mapping in the file of --mapping
 
 Examples:
   infmon inspect metrics.txt
   infmon inspect metrics.txt --slots slots.json
   infmon inspect http://127.0.0.1:8000 --json
+  infmon inspect metrics.txt --mapping monitor.yaml
   kubectl get --raw /api/v1/namespaces/prod/pods/vllm-0:8000/proxy/metrics | infmon inspect -";
 
 /// `infmon inspect`
@@ -40,6 +41,11 @@ pub struct Inspect {
     /// Take the body as that of this engine, as spec.engine does; by default its content tells
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<Engine>,
+    /// Read the body by the spec.custom of this file: an InferenceMonitor, or that part of one alone; `-` is standard input
+    ///
+    /// The engine is Custom then.
+    #[arg(long, value_name = "FILE|-", value_parser = source())]
+    pub mapping: Option<Source>,
     /// Print the sample as JSON, and nothing else
     #[arg(long)]
     pub json: bool,

@@ -4,18 +4,19 @@ use super::failure::Failure;
 use super::families;
 use super::fields::Fields;
 use super::text::View;
-use infmon_engines::{Engine, ReadError, inspect};
+use super::way::Way;
+use infmon_engines::{ReadError, inspect};
 use serde::de::IgnoredAny;
 
 /// Characters of a faulty line that are shown.
 const LINE_LIMIT: usize = 100;
 
 /// Takes a body apart as the product does. `name` is where it comes from.
-pub(crate) fn look(name: &str, body: &[u8], forced: Option<Engine>) -> Result<View, Failure> {
-    let inspection = inspect(forced, body).map_err(|error| failure(name, body, forced, &error))?;
+pub(crate) fn look(name: &str, body: &[u8], way: &Way) -> Result<View, Failure> {
+    let inspection = way.inspect(body).map_err(|error| failure(name, body, way, &error))?;
     let view = View::new(name.to_owned(), inspection);
     // The product takes the user's word for the engine of a text and says which series are missing; here nothing would be shown.
-    if let Some(engine) = forced
+    if let Way::Engine(engine) = way
         && Fields::of(&view.sample).is_empty()
         && !is_json(body)
         && inspect(None, body).is_err()
@@ -30,7 +31,7 @@ pub(crate) fn look(name: &str, body: &[u8], forced: Option<Engine>) -> Result<Vi
     Ok(view)
 }
 
-fn failure(name: &str, body: &[u8], forced: Option<Engine>, error: &ReadError) -> Failure {
+fn failure(name: &str, body: &[u8], way: &Way, error: &ReadError) -> Failure {
     match error {
         ReadError::Malformed { line, .. } => Failure::Malformed(match json_fault(body) {
             Some(fault) => format!("{name}: neither Prometheus text nor JSON: {fault}"),
@@ -40,13 +41,17 @@ fn failure(name: &str, body: &[u8], forced: Option<Engine>, error: &ReadError) -
             "{name}: not complete JSON: {}",
             json_fault(body).unwrap_or_default()
         )),
-        ReadError::UnknownEngine { .. } => {
+        ReadError::UnknownEngine { .. } | ReadError::NoMappedSeries { .. } => {
             Failure::NotAServer(format!("{name}: {error}. It has {}", families::counted(body)))
         }
         ReadError::WrongEngine { found, .. } => {
-            let named = forced.map_or("another engine", Engine::as_str);
+            let named = way.engine().map_or("another engine", |engine| engine.as_str());
+            let (option, next) = match way {
+                Way::Custom(_) => ("--mapping", "leave --mapping out"),
+                _ => ("--engine", "leave --engine out"),
+            };
             Failure::NotAServer(format!(
-                "{name}: --engine names {named}, and the metrics are those of {found}: leave --engine out"
+                "{name}: {option} names {named}, and the metrics are those of {found}: {next}"
             ))
         }
         // Whatever else there is to say of a body that can be read.

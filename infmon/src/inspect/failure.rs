@@ -11,6 +11,9 @@ pub(crate) enum Failure {
     /// The arguments do not go together.
     #[error("{0}")]
     Usage(&'static str),
+    /// The file of `--mapping` says no mapping that can be used.
+    #[error("{0}")]
+    Mapping(String),
     /// There is no body: the file cannot be read, or the server does not answer with one.
     #[error("{0}")]
     Unread(String),
@@ -25,7 +28,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Usage(_) => USAGE,
+            Self::Usage(_) | Self::Mapping(_) => USAGE,
             Self::Unread(_) => 1,
             Self::NotAServer(_) => 2,
             Self::Malformed(_) => 3,

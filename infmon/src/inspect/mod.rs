@@ -10,6 +10,7 @@ mod families;
 mod fields;
 mod http;
 mod json;
+mod mapping;
 mod router;
 mod second;
 mod server;
@@ -17,6 +18,7 @@ mod source;
 mod text;
 mod tls;
 mod url;
+mod way;
 
 pub use args::Inspect;
 pub use failure::USAGE;
@@ -28,6 +30,7 @@ use server::Metrics;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use text::View;
+use way::Way;
 
 /// Runs `infmon inspect`.
 ///
@@ -55,19 +58,20 @@ pub async fn inspect(args: Inspect) -> anyhow::Result<ExitCode> {
 }
 
 async fn view(args: &Inspect) -> Result<View, Failure> {
-    let seconds = [&args.props, &args.slots, &args.loads];
+    let seconds = [&args.props, &args.slots, &args.loads, &args.mapping];
     let sources = seconds.into_iter().flatten().chain([&args.body]);
     if sources.filter(|source| **source == Source::Stdin).count() > 1 {
         return Err(Failure::Usage("standard input is one body: save the others in files"));
     }
+    let way = Way::of(args).await?;
     let (source, body) = match &args.body {
-        Source::Server(url) => match server::metrics(url, args.engine).await.map_err(Failure::Unread)? {
+        Source::Server(url) => match server::metrics(url, &way).await.map_err(Failure::Unread)? {
             Metrics::Body(url, body) => (Source::Server(url), body),
             Metrics::Models(url, models) => return router::view(&url.to_string(), models),
         },
         source => (source.clone(), source.read().await?),
     };
-    let mut view = body::look(&source.to_string(), &body, args.engine)?;
+    let mut view = body::look(&source.to_string(), &body, &way)?;
     second::add(&mut view, args, &source, &body).await?;
     Ok(view)
 }

@@ -3,6 +3,7 @@
 use super::body::look;
 use super::failure::Failure;
 use super::text::View;
+use super::way::Way;
 use infmon_engines::{Engine, Family, Reading, merge_models};
 
 /// The view of the models that the router at `name` has loaded, each with its body.
@@ -10,7 +11,7 @@ pub(super) fn view(name: &str, models: Vec<(String, Vec<u8>)>) -> Result<View, F
     let mut all = View::default();
     let mut readings = Vec::with_capacity(models.len());
     for (model, body) in models {
-        let view = look(&format!("{name}, model {model}"), &body, Some(Engine::LlamaCpp))?;
+        let view = look(&format!("{name}, model {model}"), &body, &Way::Engine(Engine::LlamaCpp))?;
         add(&mut all, &view);
         let reading = Reading {
             sample: view.sample,

@@ -5,7 +5,8 @@ use super::http;
 use super::note;
 use super::source::BODY_LIMIT_BYTES;
 use super::url::Url;
-use infmon_engines::{BodyReader, Engine, read_router_models, router_query};
+use super::way::Way;
+use infmon_engines::{Engine, read_router_models, router_query};
 
 /// SGLang without `--enable-metrics` has nothing at `/metrics`, and this.
 const LOADS_PATH: &str = "/v1/loads";
@@ -22,7 +23,8 @@ pub(super) enum Metrics {
 ///
 /// # Errors
 /// When it gives none, with what to do about it.
-pub(super) async fn metrics(url: &Url, engine: Option<Engine>) -> Result<Metrics, String> {
+pub(super) async fn metrics(url: &Url, way: &Way) -> Result<Metrics, String> {
+    let engine = way.engine();
     let url = match engine {
         Some(engine) if url.path_guessed => url.at(engine.metrics_path()),
         _ => url.clone(),
@@ -34,7 +36,7 @@ pub(super) async fn metrics(url: &Url, engine: Option<Engine>) -> Result<Metrics
         for path in other_paths() {
             let other = url.at(path);
             if let Ok(body) = http::get(&other, BODY_LIMIT_BYTES).await
-                && BodyReader::new(engine).read(&body).is_ok()
+                && way.inspect(&body).is_ok()
             {
                 let found = if success { "JSON" } else { "nothing" };
                 note(&format!("{url} has {found}: read {path}"));

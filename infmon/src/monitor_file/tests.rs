@@ -95,7 +95,22 @@ fn faults_are_told_with_file_line_and_what_to_change() {
         (
             "LlamaCpp",
             "Turbine",
-            "m.yaml:7: spec.engine is \"Turbine\": use one of Auto, VLLM, LlamaCpp, SGLang, Triton, TensorRTLLM, TGI, LMDeploy, NIM, Ollama",
+            "m.yaml:7: spec.engine is \"Turbine\": use one of Auto, VLLM, LlamaCpp, SGLang, Triton, TensorRTLLM, TGI, LMDeploy, NIM, Ollama, Custom",
+        ),
+        (
+            "LlamaCpp",
+            "Custom",
+            "m.yaml:7: spec.engine is Custom: say in spec.custom which series feed which field",
+        ),
+        (
+            "engine: LlamaCpp",
+            "custom: {fields: [{field: Waiting, series: a}]}",
+            "m.yaml:7: spec.custom is for spec.engine Custom: set that, or leave spec.custom out",
+        ),
+        (
+            "engine: LlamaCpp",
+            "engine: Custom\n  custom: {fields: [{field: Waiting, series: a, unit: Percent}]}",
+            "m.yaml:8: spec.custom: unit Percent does not fit Waiting: a count has no unit: leave it out",
         ),
         (
             "name: server",

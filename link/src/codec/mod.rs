@@ -7,6 +7,7 @@ mod engine;
 mod faults;
 mod gpu;
 mod histogram;
+mod mapping;
 mod owners;
 mod plan;
 mod report;

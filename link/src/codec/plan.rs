@@ -1,8 +1,9 @@
 //! Plans.
 
+use super::mapping::{decode_mapping, encode_mapping};
 use super::microseconds;
 use crate::wire;
-use infmon_engines::Engine;
+use infmon_engines::{Engine, Mapping};
 use infmon_samples::{Plan, Scheme, Target, TargetId};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ fn encode_target(target: &Target) -> wire::Target {
         address,
         metrics_path,
         engine,
+        mapping,
         period,
         deadline,
         body_limit_bytes,
@@ -51,6 +53,7 @@ fn encode_target(target: &Target) -> wire::Target {
         period_microseconds: microseconds(*period),
         deadline_microseconds: microseconds(*deadline),
         body_limit_bytes: *body_limit_bytes,
+        mapping: encode_mapping(mapping),
     }
 }
 
@@ -60,8 +63,10 @@ fn decode_target(target: wire::Target) -> Target {
             wire::Scheme::Https => Scheme::Https,
             wire::Scheme::Http | wire::Scheme::Unspecified => Scheme::Http,
         },
-        // An engine that only the operator knows: the body is then looked at, which names what it is or fails with words.
+        // An engine that only the operator knows: the body is then looked at, which names what it is or fails with words. The operator
+        // does not use a sample of another engine than it asked for.
         engine: Engine::from_name(&target.engine),
+        mapping: target.mapping.map_or_else(Mapping::default, decode_mapping),
         id: TargetId(target.id),
         address: target.address,
         metrics_path: target.metrics_path,

@@ -257,6 +257,7 @@ async fn a_daemon_that_does_not_read_holds_up_nobody_and_gets_the_newest_plan() 
                 address: "127.0.0.1:8000".to_owned(),
                 metrics_path: "/metrics".to_owned(),
                 engine: None,
+                mapping: infmon_engines::Mapping::default(),
                 period: Duration::from_secs(1),
                 deadline: Duration::from_secs(1),
                 body_limit_bytes: 1,

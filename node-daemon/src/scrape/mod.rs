@@ -128,7 +128,11 @@ impl Scrapers {
 }
 
 fn is_same_server(a: &Target, b: &Target) -> bool {
-    a.scheme == b.scheme && a.address == b.address && a.metrics_path == b.metrics_path && a.engine == b.engine
+    a.scheme == b.scheme
+        && a.address == b.address
+        && a.metrics_path == b.metrics_path
+        && a.engine == b.engine
+        && a.mapping == b.mapping
 }
 
 /// Time from `elapsed` to the next beat.

@@ -42,7 +42,6 @@ pub(super) struct Scraper {
     deadline: Duration,
     limit: usize,
     fetcher: Fetcher,
-    engine: Option<Engine>,
     reader: BodyReader,
     /// A reading that nobody needs any more: the next one takes its memory.
     spare: Reading,
@@ -72,8 +71,7 @@ impl Scraper {
             deadline: target.deadline,
             limit: usize::try_from(target.body_limit_bytes).unwrap_or(usize::MAX),
             fetcher: Fetcher::new(target.scheme, &target.address, policy, large_bodies),
-            engine: target.engine,
-            reader: BodyReader::new(target.engine),
+            reader: target.reader(),
             spare: Reading::default(),
             health: None,
             known: target.engine,
@@ -141,13 +139,16 @@ impl Scraper {
         let done = self.reader.read_into(body, &mut reading);
         if body.len() > ORDINARY_BODY_BYTES {
             // The reader keeps the layout of a body, which is as large as the body.
-            self.reader = BodyReader::new(self.engine);
+            self.reader = self.reader.anew();
         }
         let Err(error) = done else { return Ok(reading) };
         self.spare = reading;
         let kind = match error {
             ReadError::Empty | ReadError::Json { .. } | ReadError::Malformed { .. } => FailureKind::Malformed,
-            ReadError::UnknownEngine { .. } | ReadError::WrongEngine { .. } => FailureKind::UnknownEngine,
+            ReadError::UnknownEngine { .. }
+            | ReadError::WrongEngine { .. }
+            | ReadError::NoMappedSeries { .. }
+            | ReadError::NoMapping => FailureKind::UnknownEngine,
             ReadError::TooManySeries => FailureKind::BodyTooLarge,
         };
         Err(self.failing(kind, &error))

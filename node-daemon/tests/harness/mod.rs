@@ -23,6 +23,7 @@ pub fn target(id: &str, address: SocketAddr) -> Target {
         address: address.to_string(),
         metrics_path: "/metrics".to_owned(),
         engine: None,
+        mapping: infmon_engines::Mapping::default(),
         period: PERIOD,
         deadline: Duration::from_millis(500),
         body_limit_bytes: 1024 * 1024,

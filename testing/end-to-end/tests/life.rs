@@ -30,7 +30,12 @@ fn from_the_first_monitor_to_the_last() -> anyhow::Result<()> {
     ensure!(!cluster.api().exists(DAEMON_SET)?, "a DaemonSet without a monitor");
 
     // The samples are what a reader of the documentation applies first.
-    for sample in ["vllm-monitor.yaml", "llamacpp-monitor.yaml", "hpa-queue-depth.yaml"] {
+    for sample in [
+        "vllm-monitor.yaml",
+        "llamacpp-monitor.yaml",
+        "custom-monitor.yaml",
+        "hpa-queue-depth.yaml",
+    ] {
         let yaml = fs::read_to_string(repository().join("manifests/samples").join(sample))?;
         eventually("the CRD served", Duration::from_secs(20), || {
             cluster.plane().kubectl_apply(&yaml)
@@ -167,7 +172,7 @@ fn edits_are_corrected(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn the_last_monitor_takes_the_daemons_away(cluster: &Cluster) -> anyhow::Result<()> {
-    for name in ["qwen-7b", "chat"] {
+    for name in ["qwen-7b", "my-server", "chat"] {
         Monitor::existing(cluster.api(), "default", name).delete()?;
     }
     std::thread::sleep(Duration::from_secs(u64::from(GRACE_SECONDS) + 2));

@@ -5,6 +5,7 @@
 //! each other. [`Story`] leads it through calm, rush, overload and recovery. Both models are pure and repeat exactly.
 
 mod body;
+mod homemade;
 mod load;
 mod queue;
 mod server;

@@ -32,6 +32,7 @@ enum KindArg {
     Vllm,
     #[value(alias = "llamacpp")]
     LlamaCpp,
+    Homemade,
 }
 
 #[tokio::main]
@@ -40,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
     let kind = match args.kind {
         KindArg::Vllm => Kind::Vllm,
         KindArg::LlamaCpp => Kind::LlamaCpp,
+        KindArg::Homemade => Kind::Homemade,
     };
     let engine = SimulatedEngine::start(kind, args.listen).await?;
     engine.change(|load| {

@@ -23,12 +23,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::body;
 use crate::load::{Load, LoadChange};
+use crate::{body, homemade};
 
 /// The content type of vLLM's `/metrics` with a recent Prometheus client.
 const VLLM_CONTENT_TYPE: &str = "text/plain; version=1.0.0; charset=utf-8";
-const LLAMA_CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
 /// A chunk of the body that never ends.
 const HUGE_CHUNK_BYTES: usize = 64 * 1024;
@@ -42,6 +42,8 @@ pub enum Kind {
     Vllm,
     /// llama-server b11669: `/metrics`, `/slots`, `/health`, `/props`.
     LlamaCpp,
+    /// A server of nobody's make: `/metrics` with names, labels and units of its own, and nothing else.
+    Homemade,
 }
 
 /// How a server answers. All but [`Mode::Normal`] apply to every path except `POST /simulate`.
@@ -92,7 +94,8 @@ impl Shared {
         let load = self.load();
         match self.kind {
             Kind::Vllm => (VLLM_CONTENT_TYPE, body::vllm(&load)),
-            Kind::LlamaCpp => (LLAMA_CONTENT_TYPE, body::llama(&load)),
+            Kind::LlamaCpp => (PLAIN_CONTENT_TYPE, body::llama(&load)),
+            Kind::Homemade => (PLAIN_CONTENT_TYPE, homemade::metrics(&load)),
         }
     }
 }
@@ -227,6 +230,7 @@ fn routes(shared: &Arc<Shared>) -> Router {
                 "/props",
                 get(|State(shared): State<Arc<Shared>>| async move { Json(body::props(&shared.load())) }),
             ),
+        Kind::Homemade => Router::new(),
     };
     engine
         .route("/metrics", get(metrics))

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::custom::custom_cases;
 use crate::monitors::{endpoint, expression, labels, minimal, pods, port, selector, service, url};
 use crate::thresholds::threshold_cases;
 
@@ -33,6 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(address_cases());
     cases.extend(setting_cases());
     cases.extend(threshold_cases());
+    cases.extend(custom_cases());
     cases
 }
 
@@ -357,10 +359,10 @@ fn setting_cases() -> Vec<Case> {
                 engine("NIM"),
                 engine("Ollama"),
             ],
-            vec![engine("vllm"), engine("Turbine"), engine("Custom")],
+            vec![engine("vllm"), engine("Turbine"), engine("custom")],
             &[
                 "spec.engine: Unsupported value",
-                "supported values: \"Auto\", \"VLLM\", \"LlamaCpp\", \"SGLang\", \"Triton\", \"TensorRTLLM\", \"TGI\", \"LMDeploy\", \"NIM\", \"Ollama\"",
+                "supported values: \"Auto\", \"VLLM\", \"LlamaCpp\", \"SGLang\", \"Triton\", \"TensorRTLLM\", \"TGI\", \"LMDeploy\", \"NIM\", \"Ollama\", \"Custom\"",
             ],
         ),
         case(

@@ -6,6 +6,7 @@
 mod cases;
 mod columns;
 mod coverage;
+mod custom;
 mod monitors;
 mod thresholds;
 
@@ -254,6 +255,7 @@ fn a_null_is_as_good_as_nothing() -> anyhow::Result<()> {
     let plane = plane()?;
     let nulls = json!({
         "metricsPath": null,
+        "custom": null,
         "endpoints": [{ "name": "servers", "pods": null, "service": null, "url": "http://10.1.2.3:8000" }],
         "samplePeriodMilliseconds": null,
         "thresholds": null,
