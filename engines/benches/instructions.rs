@@ -27,7 +27,7 @@ const CASES: [&str; 6] = [
     "vllm-dp8-360k/steady",
 ];
 /// One case takes less than two seconds on a machine that does nothing else.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Above this much of what was recorded the check fails.
 const MOST: f64 = 1.10;
 
@@ -91,11 +91,12 @@ fn count(case: &str) -> u64 {
     // It says a few lines, which the pipe holds.
     let begun = Instant::now();
     while child.try_wait().expect("a child can be asked for").is_none() {
-        if begun.elapsed() > LIMIT {
+        let in_time = begun.elapsed() <= LIMIT;
+        if !in_time {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{case} took longer than {LIMIT:?} under valgrind");
         }
+        assert!(in_time, "{case} took longer than {LIMIT:?} under valgrind");
         thread::sleep(Duration::from_millis(20));
     }
     let mut said = String::new();

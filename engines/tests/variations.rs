@@ -26,10 +26,9 @@ const BODIES: [(&str, &str); 13] = [
 ];
 
 fn read(name: &str, body: &str) -> EngineSample {
-    match BodyReader::new(None).read(body.as_bytes()) {
-        Ok(reading) => reading.sample,
-        Err(error) => panic!("{name}: {error}"),
-    }
+    let reading = BodyReader::new(None).read(body.as_bytes());
+    assert!(reading.is_ok(), "{name}: {:?}", reading.err());
+    reading.unwrap_or_default().sample
 }
 
 fn lines(body: &str) -> impl Iterator<Item = &str> {
