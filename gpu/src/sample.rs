@@ -115,7 +115,7 @@ pub struct GpuSample {
     pub memory_temperature_celsius: Option<u32>,
     /// Cumulative throttle time by cause; a cause the driver does not count is left out.
     pub throttle: Vec<ThrottleCounter>,
-    /// Clocks event bitmask at this moment (`nvmlClocksEventReasons`): for labels only, it misses what happens between samples.
+    /// Clocks event bitmask (`nvmlClocksEventReasons`), read every few seconds: for people only, it misses what happens between two looks.
     pub clocks_event_reasons: Option<u64>,
     /// Processes on this GPU; `None` until the first slow tick or where the driver refuses.
     pub processes: Option<Vec<GpuProcess>>,

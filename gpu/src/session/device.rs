@@ -46,6 +46,8 @@ pub(super) struct GpuReader<'nvml> {
     processes: Option<Vec<GpuProcess>>,
     /// Read with the slow calls, since it changes rarely.
     memory_clock_mhz: Option<u32>,
+    /// Read with the slow calls, since nothing is concluded from it.
+    clocks_event_reasons: Option<u64>,
     /// When the slow calls are due; they also belong to the first tick.
     slow_due: Instant,
     slow_done: bool,
@@ -93,6 +95,7 @@ impl<'nvml> GpuReader<'nvml> {
             process_list: ProcessList::new(),
             processes: None,
             memory_clock_mhz: None,
+            clocks_event_reasons: None,
             slow_due: next_slow,
             slow_done: false,
             power_limits: (None, None),
@@ -163,10 +166,9 @@ impl<'nvml> GpuReader<'nvml> {
             };
         sample.temperature_margin_celsius =
             optional(calls.run(CallClass::Temperature, || raw::margin_temperature(nvml, device)))?;
-        sample.clocks_event_reasons =
-            optional(calls.run(CallClass::EventReasons, || raw::clocks_event_reasons(nvml, device)))?;
         self.read_slowly(&sample, process_period, closer, calls)?;
         sample.memory_clock_mhz = self.memory_clock_mhz;
+        sample.clocks_event_reasons = self.clocks_event_reasons;
         sample.health = GpuHealth {
             recovery_action: sample.health.recovery_action,
             ..self.facts.health
@@ -218,6 +220,8 @@ impl<'nvml> GpuReader<'nvml> {
         let (nvml, device) = (self.nvml, &self.device);
         self.processes = optional(calls.run(CallClass::Processes, || self.process_list.read(nvml, device)))?;
         self.memory_clock_mhz = optional(calls.run(CallClass::Clocks, || device.clock_info(Clock::Memory)))?;
+        self.clocks_event_reasons =
+            optional(calls.run(CallClass::EventReasons, || raw::clocks_event_reasons(nvml, device)))?;
         if sample.power_limit_milliwatts.is_none() {
             self.power_limits.0 = optional(calls.run(CallClass::Power, || device.enforced_power_limit()))?;
             self.power_limits.1 = optional(calls.run(CallClass::Power, || device.power_management_limit_default()))?;
