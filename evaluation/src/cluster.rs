@@ -1,7 +1,9 @@
 //! The part of the cluster that decisions look at, pruned to what they need.
 
+use crate::NamedCredentials;
 use infmon_crds::v1alpha1::{LabelSelectorRequirement, PodSelector, PortReference, SelectorOperator};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A container port that a pod declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +57,28 @@ pub struct ServiceAddress {
     pub ports: Vec<PodPort>,
 }
 
-/// Pods and Services of one namespace.
+/// What is known of a Secret that a monitor names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecretReading {
+    /// It has not been read yet.
+    #[default]
+    NotYet,
+    /// It was read and is in order.
+    Usable(Arc<NamedCredentials>),
+    /// Why it cannot be used and what to do, for people.
+    Unusable(String),
+}
+
+/// Pods, Services and named Secrets of one namespace.
 pub trait Namespace {
     /// Pods, in any order.
     fn pods(&self) -> Box<dyn Iterator<Item = &Pod> + '_>;
     /// Addresses of a Service; `None` when no EndpointSlice names it.
     fn service(&self, name: &str) -> Option<Vec<ServiceAddress>>;
+    /// A Secret that a monitor names.
+    fn secret(&self, _name: &str) -> SecretReading {
+        SecretReading::NotYet
+    }
 }
 
 /// Whether labels meet a selector.

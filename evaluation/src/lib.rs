@@ -5,6 +5,7 @@
 //! resource's status and says whether it is worth a write; [`metric`] answers an HPA.
 
 pub mod cluster;
+pub mod credentials;
 mod evaluate;
 mod hold;
 mod mapping;
@@ -19,6 +20,7 @@ mod traffic;
 mod url;
 mod words;
 
+pub use credentials::NamedCredentials;
 pub use evaluate::{Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Sharing, Verdict, evaluate};
 pub use hold::Hold;
 pub use mapping::{mapping, mapping_of};

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// Targets of one node; more are left out (the endpoint then shows as waiting for data). A node runs 110 pods by default.
 const TARGETS_PER_NODE_MAX: usize = 256;
+/// Credentials and mappings in the plan of one node: with 256 targets it then fits into a message of the
+/// link, which has 4 MiB.
+const TEXTS_PER_NODE_MAX_BYTES: usize = 3 << 20;
 
 /// What each connected node daemon is to measure. A server that several monitors select is scraped once, at the shortest period asked.
 #[must_use]
@@ -46,7 +49,8 @@ pub fn plan<'a>(
 /// Keeps the bound of a node. Every server gets its first target before any gets a second one, so that nobody crowds out the servers
 /// of others by asking for many ports and paths of one pod.
 fn bounded(targets: Vec<Target>) -> Vec<Target> {
-    if targets.len() <= TARGETS_PER_NODE_MAX {
+    let all: usize = targets.iter().map(text_bytes).sum();
+    if targets.len() <= TARGETS_PER_NODE_MAX && all <= TEXTS_PER_NODE_MAX_BYTES {
         return targets;
     }
     let mut shares: BTreeMap<String, usize> = BTreeMap::new();
@@ -61,10 +65,20 @@ fn bounded(targets: Vec<Target>) -> Vec<Target> {
         })
         .collect();
     ranked.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-    ranked.truncate(TARGETS_PER_NODE_MAX);
-    let mut targets: Vec<Target> = ranked.into_iter().map(|(_, target)| target).collect();
+    let mut room = TEXTS_PER_NODE_MAX_BYTES;
+    let fitting = ranked.into_iter().filter_map(|(_, target)| {
+        room = room.checked_sub(text_bytes(&target))?;
+        Some(target)
+    });
+    let mut targets: Vec<Target> = fitting.take(TARGETS_PER_NODE_MAX).collect();
     targets.sort_by(|a, b| a.id.cmp(&b.id));
     targets
+}
+
+/// What a user can make large in a target.
+fn text_bytes(target: &Target) -> usize {
+    let credentials = target.access.credentials.as_ref();
+    target.mapping.bytes() + credentials.map_or(0, |credentials| credentials.bytes())
 }
 
 /// The node that measures a url endpoint: rendezvous hashing, so that a node that comes or goes moves only its own share.

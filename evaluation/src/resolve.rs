@@ -1,13 +1,15 @@
 //! From a spec and the cluster to the endpoints of a monitor.
 
 use crate::cluster::{Namespace, Pod, PodPort, port_number, selects};
+use crate::credentials::{Given, given};
 use crate::mapping::{digest, mapping_of};
 use crate::url::Url;
 use infmon_crds::v1alpha1::{Endpoint, EngineChoice, InferenceMonitorSpec, Scheme as SpecScheme, ServiceEndpoint};
 use infmon_engines::{Engine, Mapping};
-use infmon_samples::{Scheme, Target, TargetId};
+use infmon_samples::{Access, Credentials, Scheme, Target, TargetId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest metrics body that is read. The largest real one known is 2.8 MB (vLLM, 64 data-parallel ranks).
@@ -26,6 +28,16 @@ pub struct AddressPolicy {
     pub allow_host_network: bool,
     /// Hosts that `url` endpoints may name.
     pub allowed_hosts: Vec<String>,
+    /// What servers of `url` endpoints are shown that name no Secret, by HTTPS or on this machine (standalone mode; never in a cluster,
+    /// where it would be the administrator's and go where tenants say).
+    pub credentials: Option<Arc<Credentials>>,
+}
+
+impl AddressPolicy {
+    /// Whether a `url` may be asked at all.
+    pub(crate) fn allows(&self, url: &Url) -> bool {
+        (self.allow_loopback && url.is_loopback()) || url.is_among(&self.allowed_hosts)
+    }
 }
 
 /// Where an endpoint is measured from.
@@ -50,9 +62,11 @@ pub struct ResolvedEndpoint {
     pub place: Place,
     /// It takes requests, as far as Kubernetes knows; url endpoints always do.
     pub serving: bool,
+    /// Labels that the spec gives it (url endpoints).
+    pub labels: BTreeMap<String, String>,
     /// Device ids of the pod, where the cluster tells.
     pub devices: Vec<String>,
-    /// What to scrape; `None` while the pod has no address.
+    /// What to scrape; `None` while the pod has no address, or the Secret of a url has not been read.
     pub target: Option<Target>,
 }
 
@@ -116,7 +130,7 @@ pub fn resolve(spec: &InferenceMonitorSpec, namespace: &dyn Namespace, policy: &
         } else if let Some(service) = &endpoint.service {
             resolver.service(endpoint, service, namespace);
         } else if let Some(url) = &endpoint.url {
-            resolver.url(endpoint, url);
+            resolver.url(endpoint, url, namespace);
         }
         resolver.found.endpoints[start..].sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -160,13 +174,14 @@ impl Resolver<'_> {
         }
         let target = pod.ip.filter(|_| pod.node.is_some()).map(|ip| {
             let address = SocketAddr::new(ip, port).to_string();
-            self.target(scheme(self.spec.scheme), &pod.uid, &address)
+            self.target(scheme(self.spec.scheme), &pod.uid, &address, Access::default())
         });
         self.found.endpoints.push(ResolvedEndpoint {
             group: endpoint.name.clone(),
             name: pod.name.clone(),
             place: pod.node.clone().map_or(Place::Nowhere, Place::Node),
             serving: serving(pod),
+            labels: BTreeMap::new(),
             devices: pod.devices.clone(),
             target,
         });
@@ -222,34 +237,63 @@ impl Resolver<'_> {
         }
     }
 
-    fn url(&mut self, endpoint: &Endpoint, url: &str) {
+    fn url(&mut self, endpoint: &Endpoint, url: &str, namespace: &dyn Namespace) {
         let url = match Url::parse(url) {
             Ok(url) => url,
             Err(words) => return self.problem(endpoint, &words, true),
         };
-        let local = self.policy.allow_loopback && url.is_loopback();
-        if !local && !url.is_among(&self.policy.allowed_hosts) {
+        if !self.policy.allows(&url) {
             let words = format!(
                 "host {} is not among the hosts an administrator allows (Helm value allowedHosts): ask for it to be listed",
                 url.host
             );
             return self.problem(endpoint, &words, true);
         }
+        let (owner, credentials) = match self.credentials(endpoint, &url, namespace) {
+            Ok(Given::Credentials(credentials, owner)) => (owner, Some(credentials)),
+            Ok(Given::Nothing) => (String::new(), None),
+            // Not without them meanwhile: what a server says to strangers may be something else.
+            Ok(Given::NotYet) => return self.push_url(endpoint, &url, None),
+            Err(words) => return self.problem(endpoint, &words, true),
+        };
+        let access = Access {
+            verify_certificate: url.scheme == Scheme::Https,
+            credentials,
+        };
+        let target = self.target(url.scheme, &owner, &url.address(), access);
+        self.push_url(endpoint, &url, Some(target));
+    }
+
+    fn credentials(&self, endpoint: &Endpoint, url: &Url, namespace: &dyn Namespace) -> Result<Given, String> {
+        if let Some(reference) = &endpoint.credentials_secret_ref {
+            return given(&reference.name, namespace.secret(&reference.name), url);
+        }
+        let protected = url.scheme == Scheme::Https || url.is_loopback();
+        let common = self.policy.credentials.as_ref().filter(|_| protected);
+        Ok(common.map_or(Given::Nothing, |credentials| {
+            Given::Credentials(Arc::clone(credentials), String::new())
+        }))
+    }
+
+    fn push_url(&mut self, endpoint: &Endpoint, url: &Url, target: Option<Target>) {
         let address = url.address();
         if !self.seen.insert(format!("//{address}")) {
             return;
         }
         self.found.endpoints.push(ResolvedEndpoint {
             group: endpoint.name.clone(),
-            name: address.clone(),
+            name: address,
             place: Place::Anywhere,
             serving: true,
+            labels: endpoint.labels.clone(),
             devices: Vec::new(),
-            target: Some(self.target(url.scheme, "", &address)),
+            target,
         });
     }
 
-    fn target(&self, scheme: Scheme, owner: &str, address: &str) -> Target {
+    /// What to scrape. `owner` is part of its id: the uid of a pod, or `namespace/name` of the Secret of a url, so that no tenant reads by the
+    /// rights of another. No value of a Secret is in it.
+    fn target(&self, scheme: Scheme, owner: &str, address: &str, access: Access) -> Target {
         let spec = self.spec;
         let period = Duration::from_millis(u64::try_from(spec.sample_period_milliseconds).unwrap_or(1000).max(250));
         let default_path = self.engine.map_or("/metrics", Engine::metrics_path);
@@ -268,6 +312,7 @@ impl Resolver<'_> {
                 .mul_f64(0.9)
                 .clamp(Duration::from_millis(225), Duration::from_secs(5)),
             body_limit_bytes: BODY_LIMIT_BYTES,
+            access,
         }
     }
 

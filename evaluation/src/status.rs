@@ -143,6 +143,7 @@ fn endpoint_status(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> En
     EndpointStatus {
         endpoint: endpoint.group.clone(),
         target: truncated(&endpoint.name, TARGET_MAX),
+        labels: endpoint.labels.clone(),
         node: match &endpoint.place {
             Place::Node(node) => Some(node.clone()),
             Place::Anywhere | Place::Nowhere => None,

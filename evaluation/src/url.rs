@@ -65,7 +65,7 @@ fn is_mapped(host: &str) -> bool {
     host.starts_with("[::")
 }
 
-fn canonical(host: &str) -> Option<String> {
+pub(crate) fn canonical(host: &str) -> Option<String> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))

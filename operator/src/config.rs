@@ -157,6 +157,7 @@ impl Config {
             allow_loopback: self.pod_addresses.allow_loopback,
             allow_host_network: self.pod_addresses.allow_host_network,
             allowed_hosts: self.allowed_hosts.clone(),
+            credentials: None,
         }
     }
 }

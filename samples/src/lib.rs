@@ -3,10 +3,12 @@
 //! Plain data without I/O. The link carries it between machines; in standalone mode it crosses a channel as it is.
 //! Times are ages ("so long ago"), never wall-clock times, so that clock skew between nodes cannot lie.
 
+mod credentials;
 mod device_id;
 mod plan;
 mod report;
 
+pub use credentials::{Access, ClientCertificate, Credentials, Hidden};
 pub use device_id::{DeviceId, DeviceName};
 pub use plan::{Plan, Scheme, Target, TargetId};
 pub use report::{

@@ -1,5 +1,6 @@
 //! What a node daemon is to measure.
 
+use crate::Access;
 use infmon_engines::{BodyReader, Engine, Mapping};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -15,7 +16,8 @@ pub enum Scheme {
     /// Plain HTTP.
     #[default]
     Http,
-    /// HTTP over TLS; the certificate of a pod is not verified, since pods have no names that a certificate could carry.
+    /// HTTP over TLS; [`Access`] says whether the certificate is verified. That of a pod is not, since pods have no names that it could
+    /// carry.
     Https,
 }
 
@@ -40,6 +42,8 @@ pub struct Target {
     pub deadline: Duration,
     /// Largest body read, bytes.
     pub body_limit_bytes: u64,
+    /// How it proves who it is, and what it is shown.
+    pub access: Access,
 }
 
 impl Target {

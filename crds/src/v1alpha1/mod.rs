@@ -10,7 +10,7 @@ pub use condition::{ConditionType, reason};
 pub use custom::{CustomField, CustomMapping, SampleField, SeriesAggregation, SeriesUnit};
 pub use spec::{
     Endpoint, EngineChoice, InferenceMonitor, InferenceMonitorSpec, LabelSelectorRequirement, PodEndpoint, PodSelector,
-    PortReference, Scheme, SelectorOperator, ServiceEndpoint,
+    PortReference, Scheme, SecretReference, SelectorOperator, ServiceEndpoint,
 };
 pub use status::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Load, OomRisk, Summary};
 pub use thresholds::{

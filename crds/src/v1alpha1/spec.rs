@@ -119,7 +119,8 @@ pub struct InferenceMonitorSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^/[^?#\s]*$"))]
     pub metrics_path: Option<String>,
-    /// HTTP or HTTPS. The certificate of a pod is not verified, since pods have no names that it could carry.
+    /// HTTP or HTTPS for pods and Services; a url has its own. The certificate of a pod is not verified, since pods have no names that
+    /// it could carry; that of a url is.
     #[serde(default)]
     pub scheme: Scheme,
     /// Time between two samples of a server, 250 to 60000 milliseconds.
@@ -192,7 +193,9 @@ pub enum Scheme {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.pods), has(self.service), has(self.url)].filter(given, given).size() == 1").message("give exactly one of pods, service and url in each endpoint")
+    validation = Rule::new("[has(self.pods), has(self.service), has(self.url)].filter(given, given).size() == 1").message("give exactly one of pods, service and url in each endpoint"),
+    validation = Rule::new("!has(self.credentialsSecretRef) || (has(self.url) && self.url.matches('^[hH][tT][tT][pP][sS]://'))").message("credentialsSecretRef goes with an https:// url and with nothing else: credentials are sent only to a server that proves its name").field_path(".credentialsSecretRef"),
+    validation = Rule::new("!has(self.labels) || has(self.url)").message("labels go with a url: pods have labels of their own").field_path(".labels")
 )]
 pub struct Endpoint {
     /// Name of the group, unique in this monitor.
@@ -209,9 +212,35 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
-        validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && url(self).getEscapedPath() in ['', '/'] && size(url(self).getQuery()) == 0 && !self.contains('@') && !self.contains('#')").message("url must be http:// or https:// with a host and, if need be, a port, and nothing else: put the path into spec.metricsPath; credentials do not belong here")
+        validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && url(self).getEscapedPath() in ['', '/'] && size(url(self).getQuery()) == 0 && !self.contains('@') && !self.contains('#')").message("url must be http:// or https:// with a host and, if need be, a port, and nothing else: put the path into spec.metricsPath; credentials belong into credentialsSecretRef")
     )]
     pub url: Option<String>,
+    /// Secret of the same namespace with what the server of an https:// url is shown. It must carry the label
+    /// inferencemonitor.io/credentials: "true", and its annotation inferencemonitor.io/hosts must name the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretReference>,
+    /// Labels that the status and the JSON API show beside the url: 8 at most, names as in Prometheus (letters, digits and _).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 8,
+        "additionalProperties" = { "type": "string", "maxLength": 128, "pattern": ENDPOINT_LABEL_VALUE }
+    ))]
+    #[x_kube(
+        validation = Rule::new("self.all(name, name.matches('^[a-zA-Z][a-zA-Z0-9_]{0,62}$'))").message("each name of labels must begin with a letter and have 1 to 63 letters, digits and '_'")
+    )]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Values of the labels of an endpoint: one line of text.
+const ENDPOINT_LABEL_VALUE: &str = r"^\P{Cc}*$";
+
+/// A Secret of the same namespace.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Name of the Secret. Its keys: token; or username and password; tls.crt with tls.key; ca.crt.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
 }
 
 /// Pods of the same namespace.

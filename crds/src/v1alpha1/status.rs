@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// State of the service, written when something changed; live numbers are in the metrics API.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -138,6 +139,13 @@ pub struct EndpointStatus {
     /// Pod, or host and port of a url endpoint.
     #[schemars(length(max = 253))]
     pub target: String,
+    /// Labels of the endpoint in the spec.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 8,
+        "additionalProperties" = { "type": "string", "maxLength": 128 }
+    ))]
+    pub labels: BTreeMap<String, String>,
     /// Node of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

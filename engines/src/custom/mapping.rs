@@ -180,15 +180,21 @@ impl Mapping {
         {
             return Err(MappingError::ModelLabel);
         }
+        let mapping = Self(Arc::new(Parts { series, model_label }));
+        match mapping.bytes() {
+            bytes if bytes > MAPPING_BYTES => Err(MappingError::TooLarge(bytes)),
+            _ => Ok(mapping),
+        }
+    }
+
+    /// Bytes that its texts have in all.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         let texts = |series: &MappedSeries| {
             let labels = series.labels.iter().map(|(name, value)| name.len() + value.len());
             series.name.len() + labels.sum::<usize>()
         };
-        let bytes = series.iter().map(texts).sum();
-        if bytes > MAPPING_BYTES {
-            return Err(MappingError::TooLarge(bytes));
-        }
-        Ok(Self(Arc::new(Parts { series, model_label })))
+        self.0.series.iter().map(texts).sum()
     }
 
     /// The series, each field once, in the order of the fields.

@@ -17,6 +17,7 @@ fn monitor(endpoints: Vec<(Place, Target)>) -> Resolution {
         name: target.id.0.clone(),
         place,
         serving: true,
+        labels: std::collections::BTreeMap::new(),
         devices: Vec::new(),
         target: Some(target),
     });

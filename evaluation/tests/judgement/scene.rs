@@ -43,6 +43,7 @@ pub(crate) fn target(id: &str, address: &str) -> Target {
         period: Duration::from_secs(1),
         deadline: Duration::from_millis(900),
         body_limit_bytes: 1 << 20,
+        access: infmon_samples::Access::default(),
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn server(name: &str) -> Server {
             name: name.to_owned(),
             place: Place::Node("n1".into()),
             serving: true,
+            labels: std::collections::BTreeMap::new(),
             devices: Vec::new(),
             target: Some(target(name, "10.0.0.1:8000")),
         },

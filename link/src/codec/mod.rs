@@ -3,6 +3,7 @@
 //! A peer may be newer: names and enum values it knows and we do not become the safest value that we have, never an error and never a
 //! number. Only messages that contradict themselves are refused.
 
+mod credentials;
 mod engine;
 mod faults;
 mod gpu;

@@ -1,5 +1,6 @@
 //! Plans.
 
+use super::credentials::{decode_access, encode_access};
 use super::mapping::{decode_mapping, encode_mapping};
 use super::microseconds;
 use crate::wire;
@@ -39,6 +40,7 @@ fn encode_target(target: &Target) -> wire::Target {
         period,
         deadline,
         body_limit_bytes,
+        access,
     } = target;
     wire::Target {
         id: id.0.clone(),
@@ -54,6 +56,7 @@ fn encode_target(target: &Target) -> wire::Target {
         deadline_microseconds: microseconds(*deadline),
         body_limit_bytes: *body_limit_bytes,
         mapping: encode_mapping(mapping),
+        access: encode_access(access),
     }
 }
 
@@ -73,5 +76,6 @@ fn decode_target(target: wire::Target) -> Target {
         period: Duration::from_micros(target.period_microseconds),
         deadline: Duration::from_micros(target.deadline_microseconds),
         body_limit_bytes: target.body_limit_bytes,
+        access: decode_access(target.access),
     }
 }

@@ -15,7 +15,7 @@ use infmon_samples::{
 use proptest::prelude::*;
 use prost::Message;
 
-fn through_bytes<M: Message + Default>(message: &M) -> M {
+pub(super) fn through_bytes<M: Message + Default>(message: &M) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()
 }
 
@@ -288,6 +288,7 @@ fn target(scheme: Scheme, engine: Option<Engine>) -> Target {
         period: Duration::from_millis(1000),
         deadline: Duration::from_micros(800_001),
         body_limit_bytes: 16 << 20,
+        access: infmon_samples::Access::default(),
     }
 }
 

@@ -261,6 +261,7 @@ async fn a_daemon_that_does_not_read_holds_up_nobody_and_gets_the_newest_plan() 
                 period: Duration::from_secs(1),
                 deadline: Duration::from_secs(1),
                 body_limit_bytes: 1,
+                access: infmon_samples::Access::default(),
             };
             3000
         ],

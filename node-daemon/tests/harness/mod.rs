@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 pub mod kubelet;
+pub mod tls;
 
 use infmon_node_daemon::{AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions, PodResourcesOptions, spawn};
 use infmon_runtime::Shutdown;
@@ -27,6 +28,7 @@ pub fn target(id: &str, address: SocketAddr) -> Target {
         period: PERIOD,
         deadline: Duration::from_millis(500),
         body_limit_bytes: 1024 * 1024,
+        access: infmon_samples::Access::default(),
     }
 }
 
