@@ -81,8 +81,8 @@ pub fn explain_http(status: u16, body: &[u8], path: &str) -> Explanation {
         401 | 403 => explain(
             HttpProblem::Unauthorized,
             format!(
-                "the server answers {status} on {path_only}; it wants an API key there (llama-server --api-key and LMDeploy \
-                 --api-keys guard their metrics), and a monitor sends none: serve the metrics without a key"
+                "the server answers {status} on {path_only}; it wants an API key or other credentials there (llama-server --api-key and \
+                 LMDeploy --api-keys guard their metrics)"
             ),
         ),
         503 if said

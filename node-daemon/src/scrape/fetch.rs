@@ -2,15 +2,15 @@
 
 use super::address::AddressPolicy;
 use super::large::{LargeBodies, Leave, ORDINARY_BODY_BYTES};
-use super::tls;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, USER_AGENT};
+use crate::tls::{self, SetupError};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use infmon_samples::{FailureKind, Scheme};
+use infmon_samples::{Access, FailureKind, Scheme, Target};
 use rustls::pki_types::ServerName;
 use std::error::Error as _;
 use std::io;
@@ -42,6 +42,16 @@ pub(super) enum FetchError {
     Connect(#[source] io::Error),
     #[error("TLS failed: {0}; does the server speak HTTPS on this port?")]
     Tls(#[source] io::Error),
+    #[error("{0}")]
+    TlsRefused(String),
+    #[error("{0}")]
+    TlsSetup(#[from] SetupError),
+    #[error("TLS cannot be set up: the task that does it ended")]
+    TlsTask,
+    #[error("the credentials of {0} are not sent in the clear; use https://")]
+    Exposed(String),
+    #[error("the credentials of {0} do not fit into a header; correct them")]
+    Header(String),
     #[error("{}", http_words(error, *answered))]
     Http { error: hyper::Error, answered: bool },
     #[error("the body is encoded ({0}), although it was asked for as it is; turn compression off for this path")]
@@ -81,9 +91,16 @@ fn http_words(error: &hyper::Error, answered: bool) -> String {
 impl FetchError {
     pub(super) fn kind(&self) -> FailureKind {
         match self {
-            Self::Address(_) | Self::Resolve(_) | Self::Forbidden(_) | Self::Connect(_) | Self::Tls(_) => {
-                FailureKind::Unreachable
-            }
+            Self::Address(_)
+            | Self::Resolve(_)
+            | Self::Forbidden(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::TlsRefused(_)
+            | Self::TlsSetup(_)
+            | Self::TlsTask
+            | Self::Exposed(_)
+            | Self::Header(_) => FailureKind::Unreachable,
             Self::ConnectTimeout(_) => FailureKind::Timeout,
             Self::Http { error, .. } if error.is_parse() => FailureKind::Malformed,
             Self::Http { .. } => FailureKind::Unreachable,
@@ -111,6 +128,9 @@ struct Connection {
 pub(super) struct Fetcher {
     address: String,
     authority: Option<HeaderValue>,
+    scheme: Scheme,
+    access: Access,
+    /// Made for the first connection.
     tls: Option<TlsConnector>,
     policy: AddressPolicy,
     connection: Option<Connection>,
@@ -120,16 +140,13 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn new(scheme: Scheme, address: &str, policy: AddressPolicy, large_bodies: LargeBodies) -> Self {
-        let tls = match scheme {
-            Scheme::Http => None,
-            // The configuration is constant: it fails nowhere or everywhere, and tests make one.
-            Scheme::Https => tls::connector().ok(),
-        };
+    pub(super) fn new(target: &Target, policy: AddressPolicy, large_bodies: LargeBodies) -> Self {
         Self {
-            address: address.to_owned(),
-            authority: HeaderValue::from_str(address).ok(),
-            tls,
+            address: target.address.clone(),
+            authority: HeaderValue::from_str(&target.address).ok(),
+            scheme: target.scheme,
+            access: target.access.clone(),
+            tls: None,
             policy,
             connection: None,
             body: Vec::new(),
@@ -172,15 +189,17 @@ impl Fetcher {
         self.leave = None;
     }
 
-    async fn connect(&self) -> Result<Connection, FetchError> {
+    async fn connect(&mut self) -> Result<Connection, FetchError> {
         let address = self.resolve().await?;
+        self.refuse_exposure(address)?;
         let stream = TcpStream::connect(address).await.map_err(FetchError::Connect)?;
         stream.set_nodelay(true).map_err(FetchError::Connect)?;
-        let io: Box<dyn Io> = match &self.tls {
-            None => Box::new(stream),
-            Some(tls) => {
-                let name = self.server_name(address);
-                Box::new(tls.connect(name, stream).await.map_err(FetchError::Tls)?)
+        let io: Box<dyn Io> = match self.scheme {
+            Scheme::Http => Box::new(stream),
+            Scheme::Https => {
+                let tls = self.connector().await?;
+                let handshake = tls.connect(self.server_name(address), stream).await;
+                Box::new(handshake.map_err(|error| self.tls_refused(error))?)
             }
         };
         let (sender, driver) = http1::Builder::new()
@@ -197,6 +216,43 @@ impl Fetcher {
             sender,
             _driver: AbortOnDropHandle::new(driver),
         })
+    }
+
+    /// Credentials go to a server that proves its name, or to this machine where its owner names the targets. Whoever plans sees to
+    /// that as well.
+    fn refuse_exposure(&self, address: SocketAddr) -> Result<(), FetchError> {
+        let protected = match self.scheme {
+            Scheme::Http => self.policy == AddressPolicy::Any && address.ip().is_loopback(),
+            Scheme::Https => self.access.verify_certificate,
+        };
+        match &self.access.credentials {
+            Some(credentials) if credentials.are_secret() && !protected => {
+                Err(FetchError::Exposed(credentials.source.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn connector(&mut self) -> Result<TlsConnector, FetchError> {
+        if let Some(made) = &self.tls {
+            return Ok(made.clone());
+        }
+        let access = self.access.clone();
+        let made = tokio::task::spawn_blocking(move || tls::connector(&access)).await;
+        let made = made.map_err(|_| FetchError::TlsTask)??;
+        self.tls = Some(made.clone());
+        Ok(made)
+    }
+
+    fn tls_refused(&self, error: io::Error) -> FetchError {
+        match tls::explain(&error, self.host(), &self.access) {
+            Some(words) => FetchError::TlsRefused(words),
+            None => FetchError::Tls(error),
+        }
+    }
+
+    fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or("", |(host, _)| host)
     }
 
     async fn resolve(&self) -> Result<SocketAddr, FetchError> {
@@ -220,8 +276,7 @@ impl Fetcher {
     }
 
     fn server_name(&self, address: SocketAddr) -> ServerName<'static> {
-        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::from(address.ip()))
+        ServerName::try_from(self.host().to_owned()).unwrap_or_else(|_| ServerName::from(address.ip()))
     }
 
     async fn exchange(
@@ -231,8 +286,12 @@ impl Fetcher {
         limit: usize,
     ) -> Result<StatusCode, FetchError> {
         let request = self.request(path)?;
-        let broken = |answered| move |error| FetchError::Http { error, answered };
-        let response = connection.sender.send_request(request).await.map_err(broken(false))?;
+        let sent = connection.sender.send_request(request).await;
+        // A server of TLS 1.3 refuses a client certificate only now.
+        let response = sent.map_err(|error| match tls::explain(&error, self.host(), &self.access) {
+            Some(words) => FetchError::TlsRefused(words),
+            None => FetchError::Http { error, answered: false },
+        })?;
         let status = response.status();
         refuse_encoding(&response)?;
         let mut body = response.into_body();
@@ -241,7 +300,8 @@ impl Fetcher {
         if body.size_hint().lower() > limit as u64 && status.is_success() {
             return Err(FetchError::TooLarge(limit));
         }
-        let complete = self.read(&mut body, limit).await.map_err(broken(true))?;
+        let complete = self.read(&mut body, limit).await;
+        let complete = complete.map_err(|error| FetchError::Http { error, answered: true })?;
         if complete {
             self.connection = Some(connection);
         } else if status.is_success() {
@@ -286,6 +346,14 @@ impl Fetcher {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let agent = concat!("infmon-node-daemon/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        if let Some(credentials) = &self.access.credentials
+            && let Some(authorization) = &credentials.authorization
+        {
+            let mut value = HeaderValue::from_str(authorization.reveal())
+                .map_err(|_| FetchError::Header(credentials.source.clone()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         Ok(request)
     }
 }

@@ -1,7 +1,7 @@
 //! Scrapes inference servers: one task per target, so that a target that hangs, trickles or floods costs only itself.
 //!
-//! Targets are hostile: time, bytes and headers are bounded, redirects are not followed, nothing is decompressed, no proxy is asked,
-//! and there is no credential of any kind to send.
+//! Targets are hostile: time, bytes and headers are bounded, redirects are not followed, nothing is decompressed, no proxy is asked. A
+//! server is shown the credentials that the plan has for it, after it has proved its name, and nobody else is shown any.
 
 mod address;
 mod beside;
@@ -9,7 +9,6 @@ mod fetch;
 mod large;
 mod scraper;
 mod state;
-mod tls;
 
 use crate::metrics::DaemonMetrics;
 pub use address::AddressPolicy;
@@ -83,7 +82,7 @@ impl Scrapers {
             }
             let entry = match before.remove(&target.id) {
                 Some(entry) if entry.target == *target => entry,
-                // Only times or limits changed: what is known of the server stays true.
+                // Only times, limits or credentials changed: what is known of the server stays true. The connection is made anew.
                 Some(entry) if is_same_server(&entry.target, target) => self.start(target, entry.cell),
                 _ => self.start(target, Arc::default()),
             };

@@ -53,6 +53,8 @@ pub(super) struct Scraper {
     health: Option<(Health, Instant)>,
     /// The engine that the spec names or that answered last.
     known: Option<Engine>,
+    /// Where the credentials come from that the server is shown.
+    credentials: Option<String>,
     /// The status that the metrics were refused with last.
     refused: Option<u16>,
 }
@@ -70,7 +72,8 @@ impl Scraper {
             path,
             deadline: target.deadline,
             limit: usize::try_from(target.body_limit_bytes).unwrap_or(usize::MAX),
-            fetcher: Fetcher::new(target.scheme, &target.address, policy, large_bodies),
+            fetcher: Fetcher::new(target, policy, large_bodies),
+            credentials: target.access.credentials.as_ref().map(|given| given.source.clone()),
             reader: target.reader(),
             spare: Reading::default(),
             health: None,
@@ -194,6 +197,15 @@ impl Scraper {
             HttpProblem::Loading => FailureKind::Loading,
             HttpProblem::HttpStatus => FailureKind::HttpStatus,
         };
+        if kind == FailureKind::Unauthorized {
+            let next = match &self.credentials {
+                Some(source) => format!("it was shown those of {source}: correct them"),
+                None => "it was shown none: name a Secret in credentialsSecretRef of an https:// url; pods are never shown any, so let \
+                         them serve their metrics without"
+                    .to_owned(),
+            };
+            return Err(self.failing(kind, &format!("{}; {next}", explanation.message)));
+        }
         Err(self.failing(kind, &explanation.message))
     }
 
