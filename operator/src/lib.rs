@@ -1,6 +1,6 @@
 //! The operator: watches monitors, plans, evaluates, writes status, serves the metrics APIs.
 //!
-//! [`world`] holds the state, [`watches`] and [`node_sessions`] feed it, [`judgement`] turns it into verdicts, [`status_writer`] and
+//! [`world`] holds the state, [`watches`], [`credentials`] and [`node_sessions`] feed it, [`judgement`] turns it into verdicts, [`status_writer`] and
 //! [`daemon_sets`] write (the leader only, see [`leadership`]), [`metrics_api`] answers (every replica). The decisions themselves are
 //! in the crate `infmon-evaluation`.
 
@@ -8,6 +8,7 @@ pub mod args;
 pub mod certificates;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod daemon_sets;
 pub mod deployment;
 pub mod events;

@@ -16,7 +16,7 @@ use crate::metrics_api::{self, Access, ApiState, DelegatedAccess, Groups, ServeO
 use crate::node_sessions::Sessions;
 use crate::watches::{self, ClusterView};
 use crate::world::{SharedWorld, World};
-use crate::{judgement, status_writer};
+use crate::{credentials, judgement, status_writer};
 use anyhow::Context;
 use infmon_evaluation::status::Change;
 use infmon_link::{LinkServer, LinkServerOptions};
@@ -67,6 +67,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             latch,
             end.clone(),
         ),
+    );
+    tasks.spawn(
+        "credentials",
+        credentials::run(client.clone(), world.clone(), end.clone()),
     );
     let cluster = ClusterView::default();
     tasks.spawn(

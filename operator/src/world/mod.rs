@@ -14,7 +14,8 @@ pub use monitor::{Judged, Monitor, MonitorKey};
 pub use namespace::{EndpointSliceView, NamespaceView};
 
 use infmon_crds::v1alpha1::{InferenceMonitor, InferenceMonitorStatus};
-use infmon_evaluation::cluster::Pod;
+use infmon_evaluation::cluster::{Pod, SecretReading};
+use infmon_evaluation::credentials::secrets_named;
 use infmon_evaluation::metric::{self, Metric, Reading};
 use infmon_evaluation::status::{Change, change, endpoints, status, transitions};
 use infmon_evaluation::{
@@ -152,6 +153,22 @@ impl World {
             .or_default()
             .retain_slices(present);
         self.resolve_namespace(namespace);
+    }
+
+    /// A Secret that monitors name was read, or could not be.
+    pub fn apply_secret(&mut self, namespace: &str, name: &str, reading: SecretReading) {
+        let view = self.namespaces.entry(namespace.to_owned()).or_default();
+        if view.apply_secret(name, reading) {
+            self.resolve_namespace(namespace);
+        }
+    }
+
+    /// No monitor names a Secret any more: what was in it is let go.
+    pub fn forget_secret(&mut self, namespace: &str, name: &str) {
+        let known = self.namespaces.get_mut(namespace);
+        if known.is_some_and(|view| view.forget_secret(name)) {
+            self.resolve_namespace(namespace);
+        }
     }
 
     /// A namespace is no longer watched.
@@ -372,6 +389,21 @@ impl World {
             *namespaces.entry(key.namespace.clone()).or_insert(false) |= services;
         }
         namespaces
+    }
+
+    /// Secrets that monitors name for servers that may be asked, as namespace and name, with uids and generations of the monitors:
+    /// one that changes is a reason to read again.
+    #[must_use]
+    pub fn secrets_in_use(&self) -> BTreeMap<(String, String), BTreeSet<(String, i64)>> {
+        let mut secrets: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (key, monitor) in &self.monitors {
+            let generation = monitor.object.metadata.generation.unwrap_or(0);
+            for name in secrets_named(&monitor.object.spec, &self.policy) {
+                let users = secrets.entry((key.namespace.clone(), name)).or_default();
+                users.insert((monitor.uid().unwrap_or_default(), generation));
+            }
+        }
+        secrets
     }
 
     /// Nodes that endpoints run on and that have not reported yet.

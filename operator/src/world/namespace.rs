@@ -1,6 +1,6 @@
-//! Pods and Services of one namespace.
+//! Pods, Services and named Secrets of one namespace.
 
-use infmon_evaluation::cluster::{Namespace, Pod, ServiceAddress};
+use infmon_evaluation::cluster::{Namespace, Pod, SecretReading, ServiceAddress};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One EndpointSlice, pruned.
@@ -12,11 +12,12 @@ pub struct EndpointSliceView {
     pub addresses: Vec<ServiceAddress>,
 }
 
-/// Pods and EndpointSlices of one namespace.
+/// Pods, EndpointSlices and the Secrets that monitors name, of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceView {
     pods: BTreeMap<String, Pod>,
     slices: BTreeMap<String, EndpointSliceView>,
+    secrets: BTreeMap<String, SecretReading>,
 }
 
 impl NamespaceView {
@@ -52,6 +53,18 @@ impl NamespaceView {
     pub(super) fn retain_slices(&mut self, present: &BTreeSet<String>) {
         self.slices.retain(|name, _| present.contains(name));
     }
+
+    pub(super) fn apply_secret(&mut self, name: &str, reading: SecretReading) -> bool {
+        if self.secrets.get(name) == Some(&reading) {
+            return false;
+        }
+        self.secrets.insert(name.to_owned(), reading);
+        true
+    }
+
+    pub(super) fn forget_secret(&mut self, name: &str) -> bool {
+        self.secrets.remove(name).is_some()
+    }
 }
 
 impl Namespace for NamespaceView {
@@ -63,5 +76,9 @@ impl Namespace for NamespaceView {
         let mut slices = self.slices.values().filter(|slice| slice.service == name).peekable();
         slices.peek()?;
         Some(slices.flat_map(|slice| slice.addresses.iter().cloned()).collect())
+    }
+
+    fn secret(&self, name: &str) -> SecretReading {
+        self.secrets.get(name).cloned().unwrap_or_default()
     }
 }
