@@ -1,5 +1,6 @@
 //! Command line.
 
+use crate::access::AccessFiles;
 use crate::inspect::Inspect;
 use clap::{Parser, Subcommand};
 use infmon_runtime::LogFormat;
@@ -57,6 +58,9 @@ pub struct Run {
     /// Do not look at GPUs
     #[arg(long)]
     pub no_gpu: bool,
+    /// What servers are shown by `https://` or on this machine whose endpoint names no Secret; read once, at the start.
+    #[command(flatten)]
+    pub access: AccessFiles,
     /// What both commands have.
     #[command(flatten)]
     pub session: Session,

@@ -4,6 +4,7 @@
 //! [`discovery`], a [`simulation`] or a [`monitor_file`]; what they say goes to a [`table`] on the terminal, a [`summary`] at the end,
 //! and the `servers` on loopback. `pipeline` wires it up. [`inspect`](mod@inspect) stands apart: it reads one body and ends.
 
+pub mod access;
 pub mod args;
 mod counter;
 pub mod discovery;

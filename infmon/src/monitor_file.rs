@@ -1,16 +1,23 @@
-//! Monitors from a file: the same YAML as in a cluster, held to the same rules, with `url` endpoints only.
+//! Monitors from a file: the same YAML as in a cluster, held to the same rules, with `url` endpoints only, and the Secrets that they name.
 
+mod secrets;
+
+use crate::access::can_be_read_by_others;
 use crate::monitors;
 use crate::schema::{self, Fault};
 use crate::yaml::{self, Node, Tree};
 use infmon_crds::v1alpha1::InferenceMonitor;
 use infmon_evaluation::{AddressPolicy, mapping_of, resolve};
 use infmon_operator::world::NamespaceView;
+use infmon_samples::Credentials;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+pub use secrets::Secrets;
 
 /// Fields of `metadata` that are looked at, and those that `kubectl get -o yaml` adds.
 const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
@@ -38,6 +45,17 @@ impl FileError {
     }
 }
 
+/// What a file declares.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
+    /// The monitors.
+    pub monitors: Vec<InferenceMonitor>,
+    /// The Secrets that they name.
+    pub secrets: Secrets,
+    /// What the owner of the file should know.
+    pub warnings: Vec<String>,
+}
+
 /// A file with monitors, or standard input.
 #[derive(Clone, Debug)]
 pub struct MonitorFile {
@@ -48,14 +66,16 @@ pub struct MonitorFile {
 }
 
 impl MonitorFile {
-    /// A file, or `-` for standard input; `allowed_hosts` may be named by urls besides those of this machine.
+    /// A file, or `-` for standard input; `allowed_hosts` may be named by urls besides those of this machine. `credentials` are for
+    /// urls whose endpoint names no Secret.
     #[must_use]
-    pub fn new(path: &Path, allowed_hosts: Vec<String>) -> Self {
+    pub fn new(path: &Path, allowed_hosts: Vec<String>, credentials: Option<Credentials>) -> Self {
         Self {
             path: (path != Path::new("-")).then(|| path.to_owned()),
             policy: AddressPolicy {
                 allow_loopback: true,
                 allowed_hosts,
+                credentials: credentials.map(Arc::new),
                 ..AddressPolicy::default()
             },
             stamp: None,
@@ -72,7 +92,7 @@ impl MonitorFile {
     ///
     /// # Errors
     /// When the file cannot be read or a monitor is not valid.
-    pub fn read(&mut self) -> Result<Vec<InferenceMonitor>, FileError> {
+    pub fn read(&mut self) -> Result<Declared, FileError> {
         let (name, text) = match &self.path {
             Some(path) => {
                 self.stamp = stamp(path);
@@ -87,7 +107,16 @@ impl MonitorFile {
             }
         };
         let text = text.map_err(|error| FileError::of(&name, format!("cannot be read: {error}")))?;
-        parse(&name, &text, &self.policy)
+        let mut declared = parse(&name, &text, &self.policy)?;
+        if !declared.secrets.is_empty() {
+            declared.warnings = self
+                .path
+                .as_deref()
+                .and_then(can_be_read_by_others)
+                .into_iter()
+                .collect();
+        }
+        Ok(declared)
     }
 
     /// Whether the file differs from the one last read. A file that is gone has not changed: editors replace files.
@@ -103,11 +132,11 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// Reads the monitors of a text; `name` is what errors call it.
+/// Reads the monitors and Secrets of a text; `name` is what errors call it.
 ///
 /// # Errors
 /// Every fault found, each with its line.
-pub fn parse(name: &str, text: &str, policy: &AddressPolicy) -> Result<Vec<InferenceMonitor>, FileError> {
+pub fn parse(name: &str, text: &str, policy: &AddressPolicy) -> Result<Declared, FileError> {
     let documents = yaml::documents(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
         let words = error.without_snippet().to_string();
@@ -122,7 +151,13 @@ pub fn parse(name: &str, text: &str, policy: &AddressPolicy) -> Result<Vec<Infer
     let mut faults = Vec::new();
     let mut monitors = Vec::new();
     let mut names = BTreeSet::new();
-    for document in &documents {
+    let mut secrets = Secrets::default();
+    let (of_secrets, of_monitors): (Vec<&Node>, Vec<&Node>) =
+        documents.iter().partition(|document| secrets::is_secret(document));
+    for document in of_secrets {
+        secrets.add(document, &mut faults);
+    }
+    for document in of_monitors {
         let known = faults.len();
         check(document, &schema, policy, &mut faults);
         if faults.len() > known {
@@ -130,6 +165,7 @@ pub fn parse(name: &str, text: &str, policy: &AddressPolicy) -> Result<Vec<Infer
         }
         match monitor(document) {
             Ok(monitor) if names.insert((monitor.metadata.namespace.clone(), monitor.metadata.name.clone())) => {
+                check_secrets(document, &monitor, &secrets, policy, &mut faults);
                 monitors.push(monitor);
             }
             Ok(monitor) => {
@@ -153,7 +189,34 @@ pub fn parse(name: &str, text: &str, policy: &AddressPolicy) -> Result<Vec<Infer
     if monitors.is_empty() {
         return Err(FileError::of(name, "there is no InferenceMonitor in it"));
     }
-    Ok(monitors)
+    Ok(Declared {
+        monitors,
+        secrets,
+        warnings: Vec::new(),
+    })
+}
+
+/// Whether the Secrets that a monitor names are there and are for the hosts of its urls: the pipeline's own word.
+fn check_secrets(
+    document: &Node,
+    monitor: &InferenceMonitor,
+    secrets: &Secrets,
+    policy: &AddressPolicy,
+    faults: &mut Vec<Fault>,
+) {
+    let namespace = monitor.metadata.namespace.as_deref().unwrap_or(monitors::NAMESPACE);
+    let endpoints = document.get("spec").and_then(|spec| spec.get("endpoints"));
+    for (index, endpoint) in monitor.spec.endpoints.iter().enumerate() {
+        if endpoint.credentials_secret_ref.is_none() {
+            continue;
+        }
+        let mut alone = monitor.spec.clone();
+        alone.endpoints = vec![endpoint.clone()];
+        let node = endpoints.and_then(|endpoints| endpoints.items().get(index)?.get("credentialsSecretRef"));
+        let line = node.map_or(document.line, |node| node.line);
+        let found = resolve(&alone, &secrets.of(namespace), policy);
+        faults.extend(found.problems.into_iter().map(|words| Fault::new(line, words)));
+    }
 }
 
 fn monitor(document: &Node) -> Result<InferenceMonitor, serde_json::Error> {
@@ -182,7 +245,7 @@ fn check(document: &Node, schema: &Value, policy: &AddressPolicy, faults: &mut V
         let found = format!("{} {}", version.unwrap_or("no apiVersion,"), kind.unwrap_or("no kind"));
         return faults.push(Fault::new(
             document.line,
-            format!("this is {found}: give apiVersion: inferencemonitor.io/v1alpha1 and kind: InferenceMonitor"),
+            format!("this is {found}: give apiVersion: inferencemonitor.io/v1alpha1 and kind: InferenceMonitor, or v1 and Secret"),
         ));
     }
     for (field, line, _) in fields {
@@ -250,6 +313,23 @@ fn rules(document: &Node, spec: &Node, policy: &AddressPolicy, faults: &mut Vec<
                 endpoint.line,
                 format!("a second endpoint {name}: names of endpoints must differ"),
             ));
+        }
+        let is_https = |url: &str| {
+            url.get(..8)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+        };
+        if let Some(reference) = endpoint.get("credentialsSecretRef")
+            && !endpoint.get("url").and_then(Node::text).is_some_and(is_https)
+        {
+            let words = "credentialsSecretRef goes with an https:// url and with nothing else: credentials are sent only to a server \
+                         that proves its name (without https, to this machine: --bearer-token-file)";
+            faults.push(Fault::new(reference.line, words));
+        }
+        if let Some(Tree::Map(labels)) = endpoint.get("labels").map(|labels| &labels.tree) {
+            for (label, line, _) in labels.iter().filter(|(label, ..)| !is_label_name(label)) {
+                let words = format!("label {label} must begin with a letter and have 1 to 63 letters, digits and '_'");
+                faults.push(Fault::new(*line, words));
+            }
         }
         let given: Vec<&str> = ["pods", "service", "url"]
             .into_iter()
@@ -325,7 +405,7 @@ fn check_url(monitor: &InferenceMonitor, index: usize, url: &str, policy: &Addre
         ))
     } else {
         Err(format!(
-            "url {url} must be http:// or https:// with a host and, if need be, a port, and nothing else, for example http://127.0.0.1:8000: put the path into spec.metricsPath; credentials do not belong here"
+            "url {url} must be http:// or https:// with a host and, if need be, a port, and nothing else, for example http://127.0.0.1:8000: put the path into spec.metricsPath; credentials belong into credentialsSecretRef"
         ))
     }
 }
@@ -339,6 +419,12 @@ fn host(url: &str) -> &str {
         Some((host, port)) if !port.contains(']') => host,
         _ => authority,
     }
+}
+
+/// A name of a label as Prometheus takes it.
+fn is_label_name(text: &str) -> bool {
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.len() <= 63 && text.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && text.bytes().all(inside)
 }
 
 fn is_dns_name(text: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::args::Session;
 use crate::counter::Counter;
-use crate::monitor_file::MonitorFile;
+use crate::monitor_file::{Declared, MonitorFile, Secrets};
 use crate::monitors;
 use crate::scene::Scene;
 use crate::screen::Screen;
@@ -11,6 +11,7 @@ use crate::summary::{count, summary};
 use crate::table::Table;
 use crate::terminal::{self, Terminal};
 use infmon_crds::v1alpha1::{InferenceMonitor, InferenceMonitorStatus};
+use infmon_evaluation::cluster::SecretReading;
 use infmon_evaluation::status::Change;
 use infmon_node_daemon::{AddressPolicy as DialPolicy, DaemonMetrics, DaemonOptions};
 use infmon_operator::clock::Clock;
@@ -36,6 +37,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
     let Scene {
         headline,
         monitors,
+        secrets,
         policy,
         gpu,
         simulation,
@@ -67,7 +69,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
     }
 
     let start = Instant::now();
-    declare(&world, monitors);
+    declare(&world, monitors, &secrets);
     let node = node_name();
     let plan = world.connect(NodeIdentity {
         node: node.clone(),
@@ -136,8 +138,11 @@ fn opening(headline: &str, address: &str, first: Option<&InferenceMonitor>) -> V
 }
 
 /// Makes the world hold these monitors and no others.
-fn declare(world: &SharedWorld, monitors: Vec<InferenceMonitor>) {
+fn declare(world: &SharedWorld, monitors: Vec<InferenceMonitor>, secrets: &Secrets) {
     world.change(|world, now| {
+        for ((namespace, name), named) in secrets.iter() {
+            world.apply_secret(namespace, name, SecretReading::Usable(Arc::clone(named)));
+        }
         let mut present = BTreeSet::new();
         for mut monitor in monitors {
             let Some(key) = MonitorKey::of(&monitor) else { continue };
@@ -247,12 +252,17 @@ async fn follow(mut file: MonitorFile, world: SharedWorld, shutdown: Cancellatio
             continue;
         }
         match file.read() {
-            Ok(monitors) => {
+            Ok(Declared {
+                monitors,
+                secrets,
+                warnings,
+            }) => {
+                warnings.iter().for_each(|words| eprintln!("infmon: {words}"));
                 eprintln!(
                     "infmon: the file changed: {} from now on",
                     count(monitors.len() as u64, "monitor")
                 );
-                declare(&world, monitors);
+                declare(&world, monitors, &secrets);
             }
             Err(error) => {
                 eprintln!("{error}\ninfmon: the file changed and cannot be used: the monitors of before stay");

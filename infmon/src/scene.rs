@@ -2,7 +2,7 @@
 
 use crate::args::{Demo, Run};
 use crate::discovery::{self, Answer, Gpus, Server};
-use crate::monitor_file::MonitorFile;
+use crate::monitor_file::{Declared, MonitorFile, Secrets};
 use crate::monitors;
 use crate::pipeline::play;
 use crate::simulation::Simulation;
@@ -18,6 +18,8 @@ pub(crate) struct Scene {
     /// After the version, on the first line.
     pub(crate) headline: String,
     pub(crate) monitors: Vec<InferenceMonitor>,
+    /// Secrets that the monitors name.
+    pub(crate) secrets: Secrets,
     pub(crate) policy: AddressPolicy,
     pub(crate) gpu: GpuOptions,
     pub(crate) simulation: Option<Simulation>,
@@ -60,8 +62,15 @@ pub async fn demo(demo: Demo) -> anyhow::Result<()> {
 /// # Errors
 /// When the file cannot be used, or a port is taken.
 pub async fn run(run: Run) -> anyhow::Result<()> {
-    let mut file = MonitorFile::new(&run.file, run.allow_host);
-    let monitors = file.read()?;
+    let warn = |words: &str| eprintln!("infmon: {words}");
+    let credentials = run.access.read(|words| warn(&words)).map_err(anyhow::Error::msg)?;
+    let mut file = MonitorFile::new(&run.file, run.allow_host, credentials);
+    let Declared {
+        monitors,
+        secrets,
+        warnings,
+    } = file.read()?;
+    warnings.iter().for_each(|words| warn(words));
     let gpu = if run.no_gpu {
         GpuOptions::Off
     } else {
@@ -73,6 +82,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     let scene = Scene {
         headline: format!("{} of {}", count(monitors.len() as u64, "monitor"), run.file.display()),
         monitors,
+        secrets,
         policy: file.policy(),
         gpu,
         simulation: None,
@@ -102,6 +112,7 @@ async fn simulated(gpus: &Gpus, by_wish: bool) -> anyhow::Result<Scene> {
     Ok(Scene {
         headline: format!("SIMULATED: {} ({why})", simulation.words()),
         monitors: simulation.monitors(),
+        secrets: Secrets::default(),
         policy: loopback_only(),
         gpu: GpuOptions::Nvml(options),
         simulation: Some(simulation),
@@ -128,6 +139,7 @@ fn real(gpus: &Gpus, found: &[Server]) -> anyhow::Result<Scene> {
     Ok(Scene {
         headline: format!("watching {}, {}", words.join(", "), gpu_words(gpus)),
         monitors,
+        secrets: Secrets::default(),
         policy: loopback_only(),
         // Where no GPU was found, its session goes on looking and says what it lacks.
         gpu: GpuOptions::Nvml(MonitorOptions::default()),

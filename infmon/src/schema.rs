@@ -67,6 +67,11 @@ fn object(node: &Node, entries: &[(String, u64, Node)], schema: &Value, path: &s
             format!("{path}.{name}")
         }
     };
+    let count = entries.len() as u64;
+    if let Some(max) = schema["maxProperties"].as_u64().filter(|max| count > *max) {
+        let words = format!("{path} has {count} entries: give at most {max}");
+        faults.push(Fault::new(node.line, words));
+    }
     let properties = schema["properties"].as_object();
     let further = schema.get("additionalProperties").filter(|further| further.is_object());
     for (name, line, value) in entries {

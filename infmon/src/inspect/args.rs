@@ -1,6 +1,7 @@
 //! Command line of `infmon inspect`.
 
 use super::source::Source;
+use crate::access::AccessFiles;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use infmon_engines::Engine;
 
@@ -17,6 +18,7 @@ Examples:
   infmon inspect metrics.txt --slots slots.json
   infmon inspect http://127.0.0.1:8000 --json
   infmon inspect metrics.txt --mapping monitor.yaml
+  infmon inspect https://llm.example.com --bearer-token-file token
   kubectl get --raw /api/v1/namespaces/prod/pods/vllm-0:8000/proxy/metrics | infmon inspect -";
 
 /// `infmon inspect`
@@ -26,7 +28,8 @@ pub struct Inspect {
     /// File with a metrics body, URL of a server, or `-` for standard input
     ///
     /// A URL without a path is asked for /metrics, or where its engine has them; a llama-server for /props and /slots as well, and
-    /// SGLang for /v1/loads. No credentials are sent.
+    /// SGLang for /v1/loads. Credentials of the options below go to the host of this URL alone, over https:// or to this machine. A
+    /// certificate is verified when any of these options is given; without, nothing secret is sent, and any certificate will do.
     #[arg(value_name = "FILE|URL|-", value_parser = source())]
     pub body: Source,
     /// What llama-server answers on /slots: file, URL, or `-`
@@ -49,6 +52,9 @@ pub struct Inspect {
     /// Print the sample as JSON, and nothing else
     #[arg(long)]
     pub json: bool,
+    /// What the server is shown.
+    #[command(flatten)]
+    pub access: AccessFiles,
 }
 
 fn source() -> impl TypedValueParser<Value = Source> {

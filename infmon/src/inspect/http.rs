@@ -1,17 +1,20 @@
-//! One GET, by the rules of the node daemon: no redirects, no proxy, no encoding, a deadline and a limit.
+//! One GET, by the rules of the node daemon: no redirects, no proxy, no encoding, a deadline and a limit, and credentials for one server
+//! alone.
 
-use super::tls;
 use super::url::Url;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use infmon_engines::{Engine, explain_http_of};
+use infmon_engines::{Engine, HttpProblem, explain_http_of};
+use infmon_node_daemon::tls;
+use infmon_samples::{Access, Credentials};
 use rustls::pki_types::ServerName;
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -32,6 +35,12 @@ enum GetError {
     Connect(io::Error),
     #[error("TLS failed: {0}; does the server speak HTTPS on this port?")]
     Tls(io::Error),
+    #[error("{0}")]
+    Refuses(String),
+    #[error("the name leads to another machine, where credentials would go in the clear: use https://")]
+    Exposed,
+    #[error(transparent)]
+    Setup(#[from] tls::SetupError),
     #[error("this host cannot be asked: {0}")]
     Request(#[from] hyper::http::Error),
     #[error("{}", http_words(.0))]
@@ -59,49 +68,89 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// GETs `url`, whatever the status is.
-///
-/// # Errors
-/// When there is no answer within the deadline, with what to do about it; the text begins with the URL.
-pub(super) async fn ask(url: &Url, limit: usize) -> Result<Answer, String> {
-    match tokio::time::timeout(DEADLINE, exchange(url, limit)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("{url}: {error}")),
-        Err(_) => Err(format!(
-            "{url}: no complete answer within {} s; is the host right, and is the server up and not overloaded?",
-            DEADLINE.as_secs()
-        )),
-    }
+/// Who asks, and what one server is shown.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    shown: Option<(Url, Access)>,
 }
 
-/// The body of a successful GET of `url`.
-///
-/// # Errors
-/// When the server gives none, with what to do about it; the text begins with the URL.
-pub(super) async fn get(url: &Url, limit: usize) -> Result<Vec<u8>, String> {
-    let answer = ask(url, limit).await?;
-    if answer.status.is_success() {
-        Ok(answer.body)
-    } else {
-        Err(refusal(url, &answer, None))
+impl Client {
+    /// Shows `credentials` to the server of `url` and to no other.
+    ///
+    /// # Errors
+    /// When they would go in the clear.
+    pub(super) fn of(url: &Url, credentials: Credentials) -> Result<Self, &'static str> {
+        if !url.tls && credentials.are_secret() && !url.is_loopback() {
+            return Err("credentials go over https:// or to this machine only: they would be sent in the clear");
+        }
+        let access = Access {
+            verify_certificate: true,
+            credentials: Some(Arc::new(credentials)),
+        };
+        Ok(Self {
+            shown: Some((url.clone(), access)),
+        })
     }
-}
 
-/// What an answer that is no success means.
-pub(super) fn refusal(url: &Url, answer: &Answer, engine: Option<Engine>) -> String {
-    let explanation = explain_http_of(engine, answer.status.as_u16(), &answer.body, url.path.as_str());
-    format!("{url}: {}", explanation.message)
+    fn access(&self, url: &Url) -> Access {
+        let shown = self.shown.as_ref().filter(|(server, _)| server.is_same_server(url));
+        shown.map(|(_, access)| access.clone()).unwrap_or_default()
+    }
+
+    /// GETs `url`, whatever the status is.
+    ///
+    /// # Errors
+    /// When there is no answer within the deadline, with what to do about it; the text begins with the URL.
+    pub(super) async fn ask(&self, url: &Url, limit: usize) -> Result<Answer, String> {
+        match tokio::time::timeout(DEADLINE, exchange(url, &self.access(url), limit)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(format!("{url}: {error}")),
+            Err(_) => Err(format!(
+                "{url}: no complete answer within {} s; is the host right, and is the server up and not overloaded?",
+                DEADLINE.as_secs()
+            )),
+        }
+    }
+
+    /// The body of a successful GET of `url`.
+    ///
+    /// # Errors
+    /// When the server gives none, with what to do about it; the text begins with the URL.
+    pub(super) async fn get(&self, url: &Url, limit: usize) -> Result<Vec<u8>, String> {
+        let answer = self.ask(url, limit).await?;
+        if answer.status.is_success() {
+            Ok(answer.body)
+        } else {
+            Err(self.refusal(url, &answer, None))
+        }
+    }
+
+    /// What an answer that is no success means.
+    pub(super) fn refusal(&self, url: &Url, answer: &Answer, engine: Option<Engine>) -> String {
+        let explanation = explain_http_of(engine, answer.status.as_u16(), &answer.body, url.path.as_str());
+        let next = match (explanation.kind, self.access(url).credentials) {
+            (HttpProblem::Unauthorized, None) => "; give --bearer-token-file or --basic-auth-file",
+            (HttpProblem::Unauthorized, Some(_)) => "; it was shown the credentials of the command line: correct them",
+            _ => "",
+        };
+        format!("{url}: {}{next}", explanation.message)
+    }
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-async fn exchange(url: &Url, limit: usize) -> Result<Answer, GetError> {
-    let io = connect(url).await?;
+async fn exchange(url: &Url, access: &Access, limit: usize) -> Result<Answer, GetError> {
+    let io = connect(url, access).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(GetError::Http)?;
     // Errors reach the request that they concern.
     let connection = tokio::spawn(connection);
-    let response = sender.send_request(request(url)?).await.map_err(GetError::Http)?;
+    let sent = sender.send_request(request(url, access)?).await;
+    // A server of TLS 1.3 refuses a client certificate only now.
+    let response = sent.map_err(|error| match tls::explain(&error, &url.host, access) {
+        Some(words) => GetError::Refuses(words),
+        None => GetError::Http(error),
+    })?;
     refuse_encoding(&response)?;
     let status = response.status();
     let mut incoming = response.into_body();
@@ -117,11 +166,18 @@ async fn exchange(url: &Url, limit: usize) -> Result<Answer, GetError> {
     Ok(Answer { status, body })
 }
 
-async fn connect(url: &Url) -> Result<Box<dyn Io>, GetError> {
-    let addresses: Vec<_> = tokio::net::lookup_host((url.host.as_str(), url.port))
+async fn connect(url: &Url, access: &Access) -> Result<Box<dyn Io>, GetError> {
+    let mut addresses: Vec<_> = tokio::net::lookup_host((url.host.as_str(), url.port))
         .await
         .map_err(GetError::Resolve)?
         .collect();
+    if !url.tls && access.credentials.as_ref().is_some_and(|given| given.are_secret()) {
+        // Whatever a name server says of localhost.
+        addresses.retain(|address| address.ip().is_loopback());
+        if addresses.is_empty() {
+            return Err(GetError::Exposed);
+        }
+    }
     // A name with an IPv6 and an IPv4 address often answers on one of them only (localhost).
     let stream = TcpStream::connect(addresses.as_slice())
         .await
@@ -132,23 +188,34 @@ async fn connect(url: &Url) -> Result<Box<dyn Io>, GetError> {
     if !url.tls {
         return Ok(Box::new(stream));
     }
-    let connector = tls::connector().map_err(|error| GetError::Tls(io::Error::other(error)))?;
     let name = ServerName::try_from(url.host.clone()).map_err(|error| GetError::Tls(io::Error::other(error)))?;
-    let stream = connector.connect(name, stream).await.map_err(GetError::Tls)?;
+    let handshake = tls::connector(access)?.connect(name, stream).await;
+    let stream = handshake.map_err(|error| match tls::explain(&error, &url.host, access) {
+        Some(words) => GetError::Refuses(words),
+        None => GetError::Tls(error),
+    })?;
     Ok(Box::new(stream))
 }
 
-fn request(url: &Url) -> Result<Request<Empty<Bytes>>, GetError> {
-    let request = Request::get(url.path.as_str())
+fn request(url: &Url, access: &Access) -> Result<Request<Empty<Bytes>>, GetError> {
+    let mut request = Request::get(url.path.as_str())
         .header(HOST, url.authority())
         .header(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4"))
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(
             USER_AGENT,
             HeaderValue::from_static(concat!("infmon/", env!("CARGO_PKG_VERSION"))),
-        )
-        .body(Empty::new())?;
-    Ok(request)
+        );
+    let shown = access
+        .credentials
+        .as_ref()
+        .and_then(|given| given.authorization.as_ref());
+    if let Some(authorization) = shown {
+        let mut value = HeaderValue::from_str(authorization.reveal()).map_err(hyper::http::Error::from)?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    Ok(request.body(Empty::new())?)
 }
 
 /// Reads up to `limit` bytes; false when there is more.

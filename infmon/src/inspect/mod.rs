@@ -16,7 +16,6 @@ mod second;
 mod server;
 mod source;
 mod text;
-mod tls;
 mod url;
 mod way;
 
@@ -26,6 +25,7 @@ pub use source::Source;
 pub use url::Url;
 
 use failure::Failure;
+use http::Client;
 use server::Metrics;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -63,16 +63,24 @@ async fn view(args: &Inspect) -> Result<View, Failure> {
     if sources.filter(|source| **source == Source::Stdin).count() > 1 {
         return Err(Failure::Usage("standard input is one body: save the others in files"));
     }
+    let credentials = args.access.read(|words| note(&words)).map_err(Failure::Unread)?;
+    let client = match (&args.body, credentials) {
+        (_, None) => Client::default(),
+        (Source::Server(url), Some(credentials)) => Client::of(url, credentials).map_err(Failure::Usage)?,
+        (Source::Stdin | Source::File(_), Some(_)) => {
+            return Err(Failure::Usage("credentials are shown to a server: give its URL"));
+        }
+    };
     let way = Way::of(args).await?;
     let (source, body) = match &args.body {
-        Source::Server(url) => match server::metrics(url, &way).await.map_err(Failure::Unread)? {
+        Source::Server(url) => match server::metrics(&client, url, &way).await.map_err(Failure::Unread)? {
             Metrics::Body(url, body) => (Source::Server(url), body),
             Metrics::Models(url, models) => return router::view(&url.to_string(), models),
         },
-        source => (source.clone(), source.read().await?),
+        source => (source.clone(), source.read(&client).await?),
     };
     let mut view = body::look(&source.to_string(), &body, &way)?;
-    second::add(&mut view, args, &source, &body).await?;
+    second::add(&mut view, &client, args, &source, &body).await?;
     Ok(view)
 }
 

@@ -3,7 +3,7 @@
 use super::body::is_json;
 use super::failure::Failure;
 use super::fields::{Fields, NAMES};
-use super::http;
+use super::http::Client;
 use super::note;
 use super::source::Source;
 use super::text::View;
@@ -91,7 +91,13 @@ impl Second {
 }
 
 /// Adds to `view`, which is that of `body`, what its engine tells only elsewhere: as the arguments say, or beside the metrics of a server.
-pub(super) async fn add(view: &mut View, args: &Inspect, source: &Source, body: &[u8]) -> Result<(), Failure> {
+pub(super) async fn add(
+    view: &mut View,
+    client: &Client,
+    args: &Inspect,
+    source: &Source,
+    body: &[u8],
+) -> Result<(), Failure> {
     let needed = Second::of(view.sample.engine);
     for other in Second::ALL.into_iter().filter(|other| !needed.contains(other)) {
         if let Some(given) = other.given(args) {
@@ -103,7 +109,7 @@ pub(super) async fn add(view: &mut View, args: &Inspect, source: &Source, body: 
     }
     for &second in needed {
         if let Some(given) = second.given(args) {
-            let more = given.read().await?;
+            let more = given.read(client).await?;
             merge(view, second, &more).map_err(|words| Failure::Malformed(format!("{given}: {words}")))?;
             continue;
         }
@@ -112,7 +118,7 @@ pub(super) async fn add(view: &mut View, args: &Inspect, source: &Source, body: 
             continue;
         }
         match source {
-            Source::Server(url) => ask(view, second, url).await,
+            Source::Server(url) => ask(view, client, second, url).await,
             Source::Stdin | Source::File(_) => hint(view, second),
         }
     }
@@ -129,26 +135,26 @@ fn merge(view: &mut View, second: Second, body: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-async fn ask(view: &mut View, second: Second, metrics: &Url) {
+async fn ask(view: &mut View, client: &Client, second: Second, metrics: &Url) {
     let sleeps = view.sample.sleeping == Some(true) && view.sample.running == Some(0.0);
     if second == Second::Slots && sleeps {
         view.next
             .push("the server sleeps, and /slots would wake it: it is not asked".to_owned());
         return;
     }
-    match fetch(view, second, metrics).await {
+    match fetch(view, client, second, metrics).await {
         // Older servers have no /props, which is an extra.
         Err(words) if second != Second::Props => view.next.push(words),
         _ => {}
     }
 }
 
-async fn fetch(view: &mut View, second: Second, metrics: &Url) -> Result<(), String> {
+async fn fetch(view: &mut View, client: &Client, second: Second, metrics: &Url) -> Result<(), String> {
     let (flag, path) = (second.flag(), second.path());
     let url = metrics.beside_metrics(path).ok_or_else(|| {
         format!("name the URL of {path} with {flag}: it is looked for only beside a path that ends with /metrics")
     })?;
-    let body = http::get(&url, LIMIT_BYTES).await?;
+    let body = client.get(&url, LIMIT_BYTES).await?;
     merge(view, second, &body).map_err(|words| format!("{url}: {words}"))
 }
 

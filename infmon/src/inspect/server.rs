@@ -1,7 +1,7 @@
 //! Where a server has its metrics, when the user does not say.
 
 use super::body::is_json;
-use super::http;
+use super::http::Client;
 use super::note;
 use super::source::BODY_LIMIT_BYTES;
 use super::url::Url;
@@ -23,19 +23,19 @@ pub(super) enum Metrics {
 ///
 /// # Errors
 /// When it gives none, with what to do about it.
-pub(super) async fn metrics(url: &Url, way: &Way) -> Result<Metrics, String> {
+pub(super) async fn metrics(client: &Client, url: &Url, way: &Way) -> Result<Metrics, String> {
     let engine = way.engine();
     let url = match engine {
         Some(engine) if url.path_guessed => url.at(engine.metrics_path()),
         _ => url.clone(),
     };
-    let answer = http::ask(&url, BODY_LIMIT_BYTES).await?;
+    let answer = client.ask(&url, BODY_LIMIT_BYTES).await?;
     let success = answer.status.is_success();
     // JSON at /metrics is trtllm-serve's list, which gives each entry once: what it has elsewhere is better.
     if url.path_guessed && (answer.status == 404 || success && is_json(&answer.body)) {
         for path in other_paths() {
             let other = url.at(path);
-            if let Ok(body) = http::get(&other, BODY_LIMIT_BYTES).await
+            if let Ok(body) = client.get(&other, BODY_LIMIT_BYTES).await
                 && way.inspect(&body).is_ok()
             {
                 let found = if success { "JSON" } else { "nothing" };
@@ -46,28 +46,31 @@ pub(super) async fn metrics(url: &Url, way: &Way) -> Result<Metrics, String> {
     }
     if answer.status == 400
         && matches!(engine, None | Some(Engine::LlamaCpp))
-        && let Some(models) = models(&url).await
+        && let Some(models) = models(client, &url).await
     {
         return Ok(Metrics::Models(url, models));
     }
     if success {
         Ok(Metrics::Body(url, answer.body))
     } else {
-        Err(http::refusal(&url, &answer, engine))
+        Err(client.refusal(&url, &answer, engine))
     }
 }
 
 /// The metrics of the models of a router, which refuses to give metrics without a model; `None` where it is none.
-async fn models(metrics: &Url) -> Option<Vec<(String, Vec<u8>)>> {
+async fn models(client: &Client, metrics: &Url) -> Option<Vec<(String, Vec<u8>)>> {
     if metrics.path.query().is_some() {
         return None;
     }
-    let list = http::get(&metrics.beside_metrics("/models")?, BODY_LIMIT_BYTES)
+    let list = client
+        .get(&metrics.beside_metrics("/models")?, BODY_LIMIT_BYTES)
         .await
         .ok()?;
     let mut bodies = Vec::new();
     for model in read_router_models(&list)? {
-        let body = http::get(&metrics.with_query(&router_query(&model))?, BODY_LIMIT_BYTES).await;
+        let body = client
+            .get(&metrics.with_query(&router_query(&model))?, BODY_LIMIT_BYTES)
+            .await;
         bodies.push((model, body.ok()?));
     }
     Some(bodies)

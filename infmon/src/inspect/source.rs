@@ -1,7 +1,7 @@
 //! Where a body comes from: a file, standard input, or a server.
 
 use super::failure::Failure;
-use super::http;
+use super::http::Client;
 use super::url::Url;
 use std::ffi::OsStr;
 use std::fmt;
@@ -42,9 +42,9 @@ impl Source {
     ///
     /// # Errors
     /// When there is none, with what to do about it.
-    pub(crate) async fn read(&self) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn read(&self, client: &Client) -> Result<Vec<u8>, Failure> {
         let read = match self {
-            Self::Server(url) => return http::get(url, BODY_LIMIT_BYTES).await.map_err(Failure::Unread),
+            Self::Server(url) => return client.get(url, BODY_LIMIT_BYTES).await.map_err(Failure::Unread),
             Self::Stdin => whole(io::stdin().lock()),
             Self::File(path) => File::open(path).and_then(whole),
         };

@@ -35,7 +35,10 @@ impl Url {
         };
         let authority = uri.authority().ok_or("there is no host in it")?;
         if authority.as_str().contains('@') {
-            return Err("no credentials are sent: leave the part before @ out".to_owned());
+            return Err(
+                "credentials do not belong into a URL: leave the part before @ out, and give --basic-auth-file"
+                    .to_owned(),
+            );
         }
         // What is no port is told as none: `http://host:` and `http://host:99999`.
         if authority.port_u16().is_none() && authority.as_str() != authority.host() {
@@ -62,6 +65,17 @@ impl Url {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// Whether what is asked stays on this machine: by its address, or by the name that stands for it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        self.host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// The same scheme, host and port: what may be shown to one may be shown to the other.
+    pub(crate) fn is_same_server(&self, other: &Self) -> bool {
+        self.tls == other.tls && self.host.eq_ignore_ascii_case(&other.host) && self.port == other.port
     }
 
     /// Another path of the same server.

@@ -26,7 +26,7 @@ spec:
 fn a_file_holds_one_or_more_monitors() {
     let second = GOOD.replace("name: llama\n", "name: other\n  namespace: prod\n");
     let text = format!("---\n{GOOD}---\n{second}---\n# nothing more\n");
-    let monitors = parse("m.yaml", &text, &policy()).unwrap();
+    let monitors = parse("m.yaml", &text, &policy()).unwrap().monitors;
     let names: Vec<_> = monitors.iter().map(MonitorName::of).collect();
     assert_eq!(names, [MonitorName("default", "llama"), MonitorName("prod", "other")]);
     let spec = &monitors[0].spec;
@@ -59,7 +59,7 @@ fn what_kubectl_get_prints_is_read() {
         "  labels:",
         "  uid: 1-2\n  resourceVersion: \"7\"\n  generation: 4\n  labels:",
     ) + "status:\n  load: Healthy\n";
-    let monitors = parse("m.yaml", &text, &policy()).unwrap();
+    let monitors = parse("m.yaml", &text, &policy()).unwrap().monitors;
     assert!(monitors[0].status.is_none() && monitors[0].metadata.uid.is_none());
 }
 
@@ -140,7 +140,7 @@ fn faults_are_told_with_file_line_and_what_to_change() {
         (
             "8080\n",
             "8080/metrics\n",
-            "m.yaml:10: url http://127.0.0.1:8080/metrics must be http:// or https:// with a host and, if need be, a port, and nothing else, for example http://127.0.0.1:8000: put the path into spec.metricsPath; credentials do not belong here",
+            "m.yaml:10: url http://127.0.0.1:8080/metrics must be http:// or https:// with a host and, if need be, a port, and nothing else, for example http://127.0.0.1:8000: put the path into spec.metricsPath; credentials belong into credentialsSecretRef",
         ),
         (
             url,
@@ -170,7 +170,7 @@ fn faults_are_told_with_file_line_and_what_to_change() {
         (
             "kind: InferenceMonitor",
             "kind: Service",
-            "m.yaml:1: this is inferencemonitor.io/v1alpha1 Service: give apiVersion: inferencemonitor.io/v1alpha1 and kind: InferenceMonitor",
+            "m.yaml:1: this is inferencemonitor.io/v1alpha1 Service: give apiVersion: inferencemonitor.io/v1alpha1 and kind: InferenceMonitor, or v1 and Secret",
         ),
         (
             "spec:",
@@ -204,7 +204,7 @@ fn what_is_no_monitor_is_refused() {
         ),
         (
             "a: b\n",
-            "m.yaml:1: this is no apiVersion, no kind: give apiVersion: inferencemonitor.io/v1alpha1 and kind: InferenceMonitor",
+            "m.yaml:1: this is no apiVersion, no kind: give apiVersion: inferencemonitor.io/v1alpha1 and kind: InferenceMonitor, or v1 and Secret",
         ),
     ] {
         assert_eq!(
@@ -241,15 +241,170 @@ fn listed_hosts_are_allowed() {
 fn a_changed_file_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.yaml");
-    let missing = MonitorFile::new(&path, Vec::new()).read().unwrap_err().to_string();
+    let missing = MonitorFile::new(&path, Vec::new(), None)
+        .read()
+        .unwrap_err()
+        .to_string();
     assert!(missing.contains("m.yaml: cannot be read: No such file"), "{missing}");
     std::fs::write(&path, GOOD).unwrap();
-    let mut file = MonitorFile::new(&path, Vec::new());
+    let mut file = MonitorFile::new(&path, Vec::new(), None);
     file.read().unwrap();
     assert!(!file.has_changed());
     std::fs::write(&path, GOOD.replace("perEndpoint: 3", "perEndpoint: 40")).unwrap();
     assert!(file.has_changed());
-    assert_eq!(file.read().unwrap()[0].spec.thresholds.queue_depth.per_endpoint, 40);
+    assert_eq!(
+        file.read().unwrap().monitors[0]
+            .spec
+            .thresholds
+            .queue_depth
+            .per_endpoint,
+        40
+    );
     std::fs::remove_file(&path).unwrap();
     assert!(!file.has_changed());
+}
+
+const CANARY: &str = "canary-5d41402a";
+
+/// A monitor of a server outside, and its Secret.
+const GUARDED: &str = "\
+apiVersion: inferencemonitor.io/v1alpha1
+kind: InferenceMonitor
+metadata: {name: llm}
+spec:
+  endpoints:
+  - name: out
+    url: https://llm.example.com
+    credentialsSecretRef: {name: access}
+    labels: {site: fra}
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: access
+  labels: {inferencemonitor.io/credentials: \"true\"}
+  annotations: {inferencemonitor.io/hosts: llm.example.com}
+type: Opaque
+stringData:
+  token: canary-5d41402a
+";
+
+fn guarded_policy() -> AddressPolicy {
+    AddressPolicy {
+        allowed_hosts: vec!["llm.example.com".into()],
+        ..policy()
+    }
+}
+
+#[test]
+fn a_secret_stands_beside_the_monitor_that_names_it() {
+    let packed = GUARDED.replace(
+        "stringData:\n  token: canary-5d41402a",
+        "data:\n  token: Y2FuYXJ5LTVkNDE0MDJh",
+    );
+    for text in [GUARDED, &packed] {
+        let declared = parse("m.yaml", text, &guarded_policy()).unwrap();
+        let found = resolve(
+            &declared.monitors[0].spec,
+            &declared.secrets.of(monitors::NAMESPACE),
+            &guarded_policy(),
+        );
+        let endpoint = &found.endpoints[0];
+        assert_eq!(endpoint.labels["site"], "fra");
+        let access = &endpoint.target.as_ref().unwrap().access;
+        let authorization = access.credentials.as_ref().unwrap().authorization.as_ref().unwrap();
+        assert_eq!(authorization.reveal(), format!("Bearer {CANARY}"));
+        assert!(access.verify_certificate && !format!("{declared:?}").contains(CANARY));
+    }
+}
+
+#[test]
+fn faults_of_secrets_are_told_without_their_values() {
+    for (from, to, words) in [
+        (
+            "name: access\n  labels",
+            "name: other\n  labels",
+            "m.yaml:8: endpoint out: there is no Secret access in the file",
+        ),
+        (
+            "credentials: \"true\"",
+            "credentials: \"no\"",
+            "m.yaml:11: Secret access lacks the label",
+        ),
+        (
+            "hosts: llm.example.com",
+            "hosts: other.example.com",
+            "m.yaml:8: endpoint out: Secret access may be sent to other.example.com",
+        ),
+        (
+            "https://llm",
+            "http://llm",
+            "m.yaml:8: credentialsSecretRef goes with an https:// url",
+        ),
+        (
+            "site: fra",
+            "1site: fra",
+            "m.yaml:9: label 1site must begin with a letter",
+        ),
+        (
+            "  token: canary-5d41402a",
+            "  token: 12345",
+            "m.yaml:19: stringData.token must be a text",
+        ),
+        (
+            "  token: canary-5d41402a",
+            "  token: canary-5d41402a x",
+            "m.yaml:11: key token of Secret access has blanks",
+        ),
+        ("stringData:", "data:", "m.yaml:19: data.token is not base64"),
+        ("stringData:", "values:", "m.yaml:18: values is not a field of a Secret"),
+        (
+            "labels: {site: fra}",
+            "labels: {a: x, b: x, c: x, d: x, e: x, f: x, g: x, h: x, i: x}",
+            "has 9 entries: give at most 8",
+        ),
+    ] {
+        let told = parse("m.yaml", &GUARDED.replace(from, to), &guarded_policy());
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains(words) && !told.contains(CANARY), "{to}: {told}");
+    }
+    let twice = format!("{GUARDED}---\n{}", GUARDED.split("---\n").nth(1).unwrap());
+    let told = parse("m.yaml", &twice, &guarded_policy()).unwrap_err().to_string();
+    assert!(told.contains("a second Secret access"), "{told}");
+}
+
+#[test]
+fn credentials_of_the_command_line_go_by_https_or_to_this_machine() {
+    let policy = AddressPolicy {
+        credentials: Some(Arc::new(Credentials {
+            authorization: Some(infmon_samples::Hidden::new(format!("Bearer {CANARY}"))),
+            ..Credentials::default()
+        })),
+        ..guarded_policy()
+    };
+    for (url, shown) in [
+        ("https://llm.example.com", true),
+        ("http://llm.example.com", false),
+        ("http://127.0.0.1:8080", true),
+        ("https://localhost", true),
+    ] {
+        let text = GOOD.replace("http://127.0.0.1:8080", url);
+        let declared = parse("m.yaml", &text, &policy).unwrap();
+        let found = resolve(&declared.monitors[0].spec, &NamespaceView::default(), &policy);
+        let access = &found.endpoints[0].target.as_ref().unwrap().access;
+        assert_eq!(access.credentials.is_some(), shown, "{url}");
+    }
+}
+
+#[test]
+fn a_file_with_secrets_that_others_can_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.yaml");
+    std::fs::write(&path, GUARDED).unwrap();
+    for (mode, warnings) in [(0o644, 1), (0o600, 0)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let read = MonitorFile::new(&path, vec!["llm.example.com".into()], None).read();
+        assert_eq!(read.unwrap().warnings.len(), warnings, "{mode:o}");
+    }
 }
