@@ -44,6 +44,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Box::pin(scene::run(run)).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Inspect(args) => Box::pin(inspect::inspect(args)).await,
+        Command::Inspect(args) => Box::pin(inspect::inspect(*args)).await,
     }
 }

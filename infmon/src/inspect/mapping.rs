@@ -1,6 +1,7 @@
 //! The mapping of a file: the `spec.custom` of an InferenceMonitor, or that part alone.
 
 use super::failure::Failure;
+use super::http::Client;
 use super::source::Source;
 use crate::schema::{self, Fault};
 use crate::yaml::{self, Node};
@@ -12,7 +13,7 @@ use infmon_evaluation::mapping;
 /// # Errors
 /// When it cannot be read, or there is no valid mapping in it; with lines.
 pub(super) async fn read(source: &Source) -> Result<Mapping, Failure> {
-    let bytes = source.read().await?;
+    let bytes = source.read(&Client::default()).await?;
     let name = source.to_string();
     let text = str::from_utf8(&bytes).map_err(|_| Failure::Mapping(format!("{name}: this is not UTF-8")))?;
     parse(text).map_err(|faults| {

@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod daemon_process;
 pub mod engine_pod;
 pub mod front_proxy;
+pub mod guarded_server;
 pub mod http_client;
 pub mod kubelet;
 pub mod lease;

@@ -2,6 +2,8 @@
 
 #[path = "monitoring/autoscaling.rs"]
 mod autoscaling;
+#[path = "monitoring/credentials.rs"]
+mod credentials;
 #[path = "monitoring/custom.rs"]
 mod custom;
 #[path = "monitoring/gpu_faults.rs"]

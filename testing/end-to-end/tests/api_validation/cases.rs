@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::credentials;
 use crate::custom::custom_cases;
 use crate::monitors::{endpoint, expression, labels, minimal, pods, port, selector, service, url};
 use crate::thresholds::threshold_cases;
@@ -32,6 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = endpoint_cases();
     cases.extend(selector_cases());
     cases.extend(address_cases());
+    cases.extend(credentials::cases());
     cases.extend(setting_cases());
     cases.extend(threshold_cases());
     cases.extend(custom_cases());
@@ -321,7 +323,7 @@ fn address_cases() -> Vec<Case> {
             &[
                 "spec.endpoints[0].url",
                 "url must be http:// or https:// with a host and, if need be, a port, and nothing else",
-                "put the path into spec.metricsPath; credentials do not belong here",
+                "put the path into spec.metricsPath; credentials belong into credentialsSecretRef",
             ],
         ),
         case(

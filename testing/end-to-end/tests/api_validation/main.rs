@@ -6,6 +6,7 @@
 mod cases;
 mod columns;
 mod coverage;
+mod credentials;
 mod custom;
 mod monitors;
 mod thresholds;
