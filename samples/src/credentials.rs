@@ -1,14 +1,12 @@
 //! What a server is shown to let a daemon in, and whom its certificate must come from.
 
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 
 /// What stands for a value that must not be seen.
 const HIDDEN: &str = "[hidden]";
 
-/// Text that is not shown: not by `Debug`, `Display` or `Serialize`. Compared by content, so that a changed one is noticed.
+/// Text that is not shown: not by `Debug` or `Display`, and it has no form for serde. Compared by content, so that a changed one is noticed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(String);
 
@@ -38,14 +36,8 @@ impl fmt::Display for Hidden {
     }
 }
 
-impl Serialize for Hidden {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(HIDDEN)
-    }
-}
-
 /// A certificate that a client shows, and its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The chain, PEM, leaf first.
     pub chain_pem: Hidden,
@@ -107,17 +99,6 @@ impl fmt::Debug for Credentials {
     }
 }
 
-impl Serialize for Credentials {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut shown = serializer.serialize_struct("Credentials", 4)?;
-        shown.serialize_field("source", &self.source)?;
-        for (name, given) in self.parts() {
-            shown.serialize_field(name, &given)?;
-        }
-        shown.end()
-    }
-}
-
 /// How a daemon and a server prove to each other who they are. By default not at all, as for pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
@@ -127,19 +108,11 @@ pub struct Access {
     pub credentials: Option<Arc<Credentials>>,
 }
 
-impl Serialize for Access {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut shown = serializer.serialize_struct("Access", 2)?;
-        shown.serialize_field("verify_certificate", &self.verify_certificate)?;
-        shown.serialize_field("credentials", &self.credentials.as_deref())?;
-        shown.end()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Plan, Scheme, Target, TargetId};
+    use infmon_engines::Mapping;
     use std::time::Duration;
 
     const CANARY: &str = "canary-5d41402a";
@@ -167,6 +140,7 @@ mod tests {
                 address: "llm:443".into(),
                 metrics_path: "/metrics".into(),
                 engine: None,
+                mapping: Mapping::default(),
                 period: Duration::from_secs(1),
                 deadline: Duration::from_secs(1),
                 body_limit_bytes: 1,
@@ -183,14 +157,12 @@ mod tests {
         let shown = [
             format!("{plan:?}"),
             format!("{plan:#?}"),
-            serde_json::to_string(&plan).unwrap(),
-            serde_json::to_string(&hidden).unwrap(),
             format!("{hidden} {hidden:?}"),
         ];
         for text in &shown {
             assert!(!text.contains(CANARY) && !text.contains("authorities"), "{text}");
         }
-        assert!(shown[0].contains("Secret llm-access") && shown[2].contains("Secret llm-access"));
+        assert!(shown[0].contains("Secret llm-access"));
         assert_eq!(hidden.reveal(), CANARY);
     }
 
