@@ -29,7 +29,7 @@ pub enum Command {
     /// Watch the servers of InferenceMonitor documents, the same YAML as in a cluster
     Run(Run),
     /// Show what the product sees in what a server exposes: for a first look, and for a bug report
-    Inspect(Inspect),
+    Inspect(Box<Inspect>),
 }
 
 /// `infmon demo`
