@@ -1,7 +1,7 @@
 //! Whether a new status is worth a write.
 
 use super::LIST_MAX;
-use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorStatus, Summary};
+use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorStatus, Summary, reason};
 use std::collections::BTreeSet;
 
 /// Points of percent by which the KV cache must have moved to be worth a write.
@@ -18,7 +18,8 @@ pub enum Change {
     Transition,
 }
 
-/// Compares the status that was written with a new one. Messages and times do not count: they change with every sample.
+/// Compares the status that was written with a new one. Messages and times do not count: they change with every sample, but for
+/// that of a spec that is at fault.
 ///
 /// Numbers are compared by their distance from what was written, so that one that swings around a rounding boundary is written once.
 #[must_use]
@@ -53,7 +54,7 @@ fn moved(previous: &InferenceMonitorStatus, next: &InferenceMonitorStatus) -> bo
         (
             (status.load, status.engine.clone(), status.engine_generation.clone()),
             (summary.endpoints, summary.gpus, summary.throttled, summary.oom_risk),
-            ConditionType::ALL.map(|kind| reason(status, kind)),
+            ConditionType::ALL.map(|kind| told(status, kind)),
         )
     };
     let empty = Summary::default();
@@ -87,12 +88,18 @@ fn percent(summary: &Summary) -> Option<i64> {
     summary.kv_cache_usage.as_deref()?.trim_end_matches('%').parse().ok()
 }
 
-fn reason(status: &InferenceMonitorStatus, kind: ConditionType) -> Option<String> {
+/// The reason; where the spec is at fault its message, which holds no measured number: who mends one fault wants to read of the next.
+fn told(status: &InferenceMonitorStatus, kind: ConditionType) -> Option<String> {
     let condition = status
         .conditions
         .iter()
         .find(|condition| condition.type_ == kind.as_str())?;
-    Some(condition.reason.clone())
+    let words = if condition.reason == reason::INVALID_SPEC {
+        &condition.message
+    } else {
+        &condition.reason
+    };
+    Some(words.clone())
 }
 
 /// Endpoints and their states. A full list holds those with the longest queues of many, who change places all the time: then only

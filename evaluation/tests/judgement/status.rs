@@ -355,6 +355,23 @@ fn changes_follow_the_table() {
 }
 
 #[test]
+fn another_fault_of_the_spec_is_a_change() {
+    let faulty = |message: &str| InferenceMonitorStatus {
+        conditions: vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition {
+            type_: "Ready".into(),
+            status: "False".into(),
+            reason: "InvalidSpec".into(),
+            message: message.into(),
+            observed_generation: None,
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH),
+        }],
+        ..InferenceMonitorStatus::default()
+    };
+    assert_eq!(change(&faulty("no label"), &faulty("no hosts")), Change::Summary);
+    assert_eq!(change(&faulty("no label"), &faulty("no label")), Change::None);
+}
+
+#[test]
 fn endpoints_that_change_places_in_a_full_list_are_no_change() {
     let list = |from: usize, state: &str| InferenceMonitorStatus {
         endpoints: (from..from + 32)

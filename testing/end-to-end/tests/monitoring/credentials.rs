@@ -17,11 +17,11 @@ const PLACE: &str = "credentials";
 const FIRST: &str = "canary-first-5d41402abc4b";
 const SECOND: &str = "canary-second-7d793037a076";
 const SECRETS: &str = "/api/v1/namespaces/credentials/secrets";
-/// A Secret that is in order is read every 54 to 66 s.
+/// A Secret that is in order is read every 54 to 66 s, one that is not within 60 s.
 const WITHIN: Duration = Duration::from_secs(75);
 
 fn says(monitor: &Monitor, words: &str) -> anyhow::Result<()> {
-    let found = eventually(&format!("Ready says {words:?}"), Duration::from_secs(40), || {
+    let found = eventually(&format!("Ready says {words:?}"), WITHIN, || {
         let ready = monitor.condition("Ready")?;
         ensure!(ready.status != "True" && ready.message.contains(words), "{ready:?}");
         Ok(ready)
