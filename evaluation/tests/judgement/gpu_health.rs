@@ -80,6 +80,15 @@ fn fails(mut scene: Scene, outage: GpuOutage) -> Scene {
     scene
 }
 
+fn no_session(mut scene: Scene) -> Scene {
+    scene.gpus.clear();
+    let state = DriverState::Unavailable {
+        category: DriverProblem::Unknown,
+        message: "every GPU refuses to be read".into(),
+    };
+    scene.driver("n1", state)
+}
+
 fn message(verdict: &Verdict) -> &str {
     &finding(verdict, GpusHealthy).message
 }
@@ -167,6 +176,24 @@ fn faults_follow_the_table() {
         (
             "merely refuses",
             fails(one(|_| {}), outage(1, GpuFailure::Refused)),
+            "Unknown NoGpuData",
+        ),
+        (
+            "refuses, with XID 119",
+            fails(happened(one(|_| {}), &[xid(119, 2)]), outage(1, GpuFailure::Refused)),
+            "False Xid",
+        ),
+        (
+            "the session has ended after XID 119",
+            no_session(happened(one(|_| {}), &[xid(119, 2)])),
+            "False Xid",
+        ),
+        (
+            "the session has ended after an XID of another pod's GPU",
+            no_session(happened(
+                scene([server("a").device(&uuid(2))]).gpu(healthy(4, 2)),
+                &[xid(119, 2)],
+            )),
             "Unknown NoGpuData",
         ),
         (

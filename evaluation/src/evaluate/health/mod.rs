@@ -10,7 +10,8 @@ use crate::{Moment, NodeObservation};
 use fault::Words;
 use infmon_crds::v1alpha1::{ConditionType, reason};
 use infmon_gpu::{DriverProblem, DriverState, GpuFailure, GpuHealth, GpuSample, counts};
-use infmon_samples::GpuIncident;
+use infmon_samples::{GpuIncident, GpuOutage};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The other faults of the same GPU that a message names.
@@ -102,14 +103,48 @@ impl Seen {
             if outage.failure == GpuFailure::Refused {
                 let why = clause_or(&outage.message, "the driver refuses");
                 self.unreadable = Some(format!(" {} cannot be read: {why}.", label(&gpu, name)));
-                continue;
+            } else {
+                let since = outage.since.saturating_add(on_the_way);
+                self.add(name, &gpu, &served, fault::outage(outage, since, name));
             }
-            let since = outage.since.saturating_add(on_the_way);
-            self.add(name, &gpu, &served, fault::outage(outage, since, name));
             self.look_at_incidents(name, node, &gpu, None, &served, (input.now, on_the_way));
         }
+        self.look_at_unread(name, node, samples, ownership, (input.now, on_the_way));
         if before != (self.faults.len(), self.judged) {
             self.age = self.age.max(Some(on_the_way));
+        }
+    }
+
+    /// Looks at what happened to GPUs that are neither read nor said to fail, as when the session has ended.
+    fn look_at_unread(
+        &mut self,
+        name: &str,
+        node: &NodeObservation,
+        read: &[GpuSample],
+        ownership: &Ownership<'_>,
+        times: (Moment, Duration),
+    ) {
+        let told = |uuid: &str| {
+            let fails = |outage: &GpuOutage| outage.uuid.as_deref() == Some(uuid);
+            read.iter().any(|gpu| gpu.uuid == uuid) || node.outages.iter().any(fails)
+        };
+        let unread: BTreeMap<&str, u32> = node
+            .incidents
+            .iter()
+            .filter(|incident| !told(&incident.uuid))
+            .map(|incident| (incident.uuid.as_str(), incident.index))
+            .collect();
+        for (uuid, index) in unread {
+            let last = node.gpus.iter().find(|gpu| gpu.uuid == uuid);
+            let gpu = last.cloned().unwrap_or_else(|| GpuSample {
+                index,
+                uuid: uuid.to_owned(),
+                ..GpuSample::default()
+            });
+            let served = ownership.served_by(&gpu);
+            if !served.pods.is_empty() {
+                self.look_at_incidents(name, node, &gpu, last.map(|gpu| &gpu.health), &served, times);
+            }
         }
     }
 
