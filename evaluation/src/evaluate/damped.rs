@@ -66,6 +66,11 @@ impl Damped {
         }
     }
 
+    /// Whether the condition was bad and has not cleared since.
+    pub(super) fn is_raised(self) -> bool {
+        self.hold.is_raised()
+    }
+
     pub(super) fn due(self, clear_after: Duration) -> Option<Moment> {
         self.hold.due(clear_after)
     }

@@ -205,7 +205,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
     let recognized = availability::recognized(&totals, settling);
     let (recognized, recognized_memory) = memory.recognized.apply(recognized, now, CLEAR_AFTER);
     let gpus = gpus::serving(&input, stale_after);
-    let gpus_healthy = health::gpus_healthy(&gpus, settling);
+    let gpus_healthy = health::gpus_healthy(&gpus, settling, memory.gpus_healthy.is_raised());
     let (gpus_healthy, gpus_healthy_memory) = memory.gpus_healthy.apply(gpus_healthy, now, CLEAR_AFTER_SLOW);
     let throttled = gpus::throttled(&input, &gpus, settling);
     let (throttled, throttled_memory) = memory.throttled.apply(throttled, now, throttled_clear);

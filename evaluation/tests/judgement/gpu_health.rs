@@ -365,6 +365,35 @@ fn a_fault_is_told_at_once_and_clears_when_all_was_well_for_half_a_minute() {
 }
 
 #[test]
+fn a_fault_does_not_clear_while_what_had_it_is_not_seen() {
+    let faulty = || {
+        scene([server("a").device(&uuid(1)), server("b").on("n2").device(&uuid(2))])
+            .gpu(gpu("n2", 0, &uuid(2)).with(|sample| sample.health = well()))
+            .gpu(healthy(3, 1).with(|sample| sample.health.row_remap_failed = Some(true)))
+    };
+    let mut silent = faulty();
+    assert_eq!(short(&silent.look(), GpusHealthy), "False RowRemapFailed");
+    silent.silent.insert("n1".into());
+    silent.now += 11;
+    let verdict = silent.run(60);
+    assert_eq!(short(&verdict, GpusHealthy), "Unknown NoGpuData");
+    assert!(message(&verdict).starts_with("1 GPU shows no fault. No GPU data from node n1: "));
+    assert_presentable(&verdict);
+
+    let mut refusing = faulty();
+    refusing.look();
+    let mut refusing = fails(refusing, outage(1, GpuFailure::Refused));
+    refusing.now += 1;
+    assert_eq!(short(&refusing.run(60), GpusHealthy), "Unknown NoGpuData");
+    refusing.outages.clear();
+    refusing.gpus.push(healthy(3, 1));
+    refusing.now += 1;
+    assert_eq!(short(&refusing.run(29), GpusHealthy), "False RowRemapFailed");
+    refusing.now += 1;
+    assert_eq!(short(&refusing.look(), GpusHealthy), WELL);
+}
+
+#[test]
 fn an_xid_is_over_by_its_time_though_nothing_new_is_reported() {
     let mut scene = happened(one(|_| {}), &[xid(31, 595)]);
     scene.spec.stale_after_seconds = 60;

@@ -204,8 +204,8 @@ fn some(names: &[&str]) -> String {
     }
 }
 
-/// The condition.
-pub(super) fn gpus_healthy(serving: &Serving, settling: bool) -> Finding {
+/// The condition. While a fault stands from before, what cannot be seen may be what has it: the rest then does not tell that all is well.
+pub(super) fn gpus_healthy(serving: &Serving, settling: bool, stood: bool) -> Finding {
     let seen = &serving.health;
     let finding = |outcome, reason, message: String| Finding {
         kind: ConditionType::GpusHealthy,
@@ -231,6 +231,10 @@ pub(super) fn gpus_healthy(serving: &Serving, settling: bool) -> Finding {
             count(seen.judged, "GPU"),
             if seen.judged == 1 { "shows" } else { "show" }
         );
+        if stood && !(unreadable.is_empty() && unseen.is_empty()) {
+            let message = format!("{message} {}", anchor(reason::NO_GPU_DATA));
+            return finding(Outcome::Unknown, reason::NO_GPU_DATA, message);
+        }
         return finding(Outcome::True, reason::NO_FAULTS, message);
     }
     if settling && serving.awaited {
