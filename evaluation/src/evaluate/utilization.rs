@@ -6,7 +6,7 @@
 use super::gpus::Serving;
 use super::{Attribution, Finding, GpuVerdict, Input, Outcome, anchor, clears, seconds_of, unknown};
 use crate::words::count;
-use crate::{EndpointState, Hold, Totals};
+use crate::{EndpointState, Hold, Place, Totals};
 use infmon_crds::v1alpha1::{ConditionType, reason};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,17 +67,24 @@ pub(super) fn judge(
     let not_used = not_used(&known, &active, serving);
     let idle = running.is_some() && active.is_empty();
     let below = in_use.as_ref().map(|value| value.mean < f64::from(threshold.below));
+    let unseen = unseen(totals, &active, serving);
+    let empty = running.and_then(|_| (not_used.is_some() || unseen.is_none()).then_some(not_used.is_some()));
     let hold_for = seconds_of(threshold.for_seconds);
     let holds = Holds {
         low: holds
             .low
             .update(if idle { Some(false) } else { below }, input.now, hold_for),
-        not_used: holds
-            .not_used
-            .update(running.map(|_| not_used.is_some()), input.now, NOT_USED_FOR),
+        not_used: holds.not_used.update(empty, input.now, NOT_USED_FOR),
     };
     if running.is_none() {
         return (unknown(kind, totals, settling, "the number of running requests"), holds);
+    }
+    if holds.not_used.is_raised()
+        && not_used.is_none()
+        && let Some(why) = unseen
+    {
+        let message = format!("{why} {}", anchor(reason::NO_GPU_DATA));
+        return (finding(Outcome::Unknown, reason::NO_GPU_DATA, message), holds);
     }
     if holds.not_used.is_raised() {
         let message = match &not_used {
@@ -173,6 +180,30 @@ fn not_used<'a>(known: &[&'a GpuVerdict], active: &Active<'a>, serving: &Serving
             gpu: first,
             used: first.sample.memory_used_bytes?,
         })
+    })
+}
+
+/// Why nobody can say that the GPUs of the active servers are in use: a sentence.
+fn unseen(totals: &Totals<'_>, active: &Active<'_>, serving: &Serving) -> Option<String> {
+    let problem = |node: &str| serving.problems.iter().find(|(of, _)| of == node);
+    let endpoints = totals.endpoints.iter().map(|(endpoint, _)| endpoint);
+    let nodes = endpoints
+        .filter(|endpoint| active.contains_key(endpoint.name.as_str()))
+        .filter_map(|endpoint| match &endpoint.place {
+            Place::Node(node) => Some(node.as_str()),
+            Place::Anywhere | Place::Nowhere => None,
+        });
+    if let Some((node, words)) = nodes.filter_map(problem).next() {
+        return Some(format!("No GPU data from node {node}: {words}."));
+    }
+    let mut theirs = serving.verdicts.iter().filter(|gpu| serves_any(gpu, active));
+    theirs.find_map(|gpu| match gpu.attribution {
+        Attribution::Node { .. } => Some("Nobody tells which GPU serves which server.".to_owned()),
+        Attribution::Device if gpu.sample.memory_used_bytes.is_none() => Some(format!(
+            "The driver does not tell the memory in use of {}.",
+            gpu.label()
+        )),
+        Attribution::Device => None,
     })
 }
 

@@ -186,3 +186,46 @@ fn a_server_that_takes_its_gpu_clears_what_was_said() {
     scene.now += 1;
     assert_eq!(short(&scene.look(), Underutilized), FINE);
 }
+
+#[test]
+fn an_empty_gpu_is_not_in_use_because_nobody_sees_it() {
+    let raised = || {
+        let mut scene = scene([server("a").device(&uuid(1))]).gpu(used(1, 0, 4));
+        assert_eq!(short(&scene.run(60), Underutilized), "True GpuNotUsed");
+        scene.now += 1;
+        scene
+    };
+    type Change = fn(&mut Scene);
+    let cases: [(&str, Change, &str); 3] = [
+        (
+            "the memory is not told",
+            |scene| scene.gpus[0].sample.memory_used_bytes = None,
+            "Unknown NoGpuData",
+        ),
+        (
+            "the GPU is not read",
+            |scene| scene.gpus[0] = used(9, 50, 70_000),
+            "Unknown NoGpuData",
+        ),
+        (
+            "no sample from the node",
+            |scene| scene.gpus.clear(),
+            "Unknown NoGpuData",
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let mut scene = raised();
+        change(&mut scene);
+        let verdict = scene.run(90);
+        assert_eq!(short(&verdict, Underutilized), expected, "{name}");
+        assert_presentable(&verdict);
+        // It was only not seen.
+        scene.gpus = vec![used(1, 0, 4)];
+        scene.now += 1;
+        assert_eq!(short(&scene.look(), Underutilized), "True GpuNotUsed", "{name}");
+        change(&mut scene);
+        scene.server_mut(|server| server.running(0.0));
+        scene.now += 1;
+        assert_eq!(short(&scene.run(60), Underutilized), FINE, "{name}: nothing runs");
+    }
+}
