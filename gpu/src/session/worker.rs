@@ -264,7 +264,8 @@ impl Worker {
                 gpus.refused_rounds += 1;
                 if gpus.refused_rounds >= REFUSED_ROUNDS {
                     let mut problem = Problem::of("every GPU refuses to be read", &error);
-                    problem.failed = refusals;
+                    problem.failed = gpus.failed.drain(..).chain(refusals).collect();
+                    problem.failed.sort_by_key(|failed| failed.index);
                     return Err(End::Failed(problem));
                 }
             }

@@ -234,6 +234,23 @@ fn what_the_driver_says_of_memory_and_recovery_arrives() {
 }
 
 #[test]
+fn a_lost_gpu_stays_named_while_the_others_refuse() {
+    let played = Played::new(&Scenario::of(Profile::H100, 2));
+    played.until("samples", |snapshot| snapshot.samples.len() == 2);
+    let mut scenario = with(2, 0, |gpu| gpu.fail(ReturnCode::GPU_LOST));
+    scenario.gpus[1] = Profile::H100
+        .gpu(1)
+        .fail_call("nvmlDeviceGetMemoryInfo", ReturnCode::UNKNOWN)
+        .fail_call("nvmlDeviceGetFieldValues", ReturnCode::UNKNOWN);
+    played.play(&scenario);
+    let snapshot = played.until("every GPU refuses", |snapshot| {
+        problem(snapshot).is_some_and(|(_, message)| message.contains("every GPU refuses"))
+    });
+    let failures: Vec<_> = snapshot.failed.iter().map(|gpu| (gpu.index, gpu.failure)).collect();
+    assert_eq!(failures, [(0, GpuFailure::Lost), (1, GpuFailure::Refused)]);
+}
+
+#[test]
 fn a_gpu_that_is_no_longer_enumerated_is_missed_by_its_name() {
     let played = Played::new(&Scenario::of(Profile::H100, 3));
     played.until("samples", |snapshot| snapshot.samples.len() == 3);
