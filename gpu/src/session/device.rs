@@ -135,6 +135,17 @@ impl<'nvml> GpuReader<'nvml> {
 
         let fields = calls.run(CallClass::FieldValues, || self.fields.read(nvml, device));
         let memory = calls.run(CallClass::Memory, || device.memory_info());
+        let action = fields.is_ok().then(|| self.fields.get(RECOVERY_ACTION.0));
+        let action = action.as_ref().and_then(|answer| answer.as_ref().err());
+        let errors = [memory.as_ref().err(), fields.as_ref().err(), action];
+        // One that wants a reset may go on to answer some calls.
+        if errors
+            .iter()
+            .flatten()
+            .any(|error| matches!(error, NvmlError::ResetRequired))
+        {
+            return Ok(Reading::Refused(NvmlError::ResetRequired));
+        }
         let memory = match memory {
             Err(error)
                 if is_refused(&error) && fields.as_ref().is_err_and(|error| !Failure::of(error).ends_session()) =>

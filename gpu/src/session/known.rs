@@ -20,7 +20,7 @@ struct KnownGpu {
     /// As last read, to see what grows.
     health: Option<GpuHealth>,
     failing_since: Option<Instant>,
-    /// It was lost or its driver was unloaded, so that it begins anew when it is back.
+    /// It was lost, wanted a reset, or its driver was unloaded, so that it begins anew when it answers again.
     gone: bool,
 }
 
@@ -50,7 +50,7 @@ impl KnownGpus {
         before.map_or(0, |before| ecc_growth(&before, &health))
     }
 
-    /// Whether a GPU that was opened begins anew.
+    /// Whether a GPU that answers begins anew.
     pub(super) fn is_back(&mut self, uuid: &str) -> bool {
         self.0
             .get_mut(uuid)
@@ -104,7 +104,7 @@ impl KnownGpus {
         let now = Instant::now();
         let known = uuid.and_then(|uuid| self.0.get_mut(uuid));
         let (minor_number, since) = known.map_or((None, now), |gpu| {
-            gpu.gone |= matches!(failure, GpuFailure::Lost | GpuFailure::NotEnumerated);
+            gpu.gone |= failure != GpuFailure::Refused;
             (gpu.minor_number, *gpu.failing_since.get_or_insert(now))
         });
         FailedGpu {

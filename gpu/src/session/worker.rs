@@ -136,11 +136,6 @@ impl Worker {
             Ok(gpus) => gpus,
             Err(problem) => return End::Failed(problem),
         };
-        for reader in &gpus.readers {
-            if self.known.is_back(reader.uuid()) {
-                self.shared.note(|log| log.begins_anew(reader.uuid()));
-            }
-        }
         if gpus.failed.is_empty() {
             self.renewal = self.options.retry_longest;
         } else {
@@ -229,6 +224,10 @@ impl Worker {
                 Ok(Reading::Sample(mut sample)) => {
                     if deaf {
                         sample.health.xid_events = Some(false);
+                    }
+                    // Only here, since one that opens may still not answer.
+                    if self.known.is_back(&uuid) {
+                        self.shared.note(|log| log.begins_anew(&uuid));
                     }
                     let errors = self.known.works(&uuid, sample.health);
                     self.shared.note(|log| log.ecc((index, &uuid), errors, Instant::now()));

@@ -251,6 +251,45 @@ fn a_lost_gpu_stays_named_while_the_others_refuse() {
 }
 
 #[test]
+fn a_gpu_that_wants_a_reset_begins_anew_when_it_answers() {
+    for call in ["nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues"] {
+        let scenario = |reset: bool| {
+            with(2, 1, |gpu| {
+                let gpu = gpu.xid(119);
+                if reset {
+                    gpu.fail_call(call, ReturnCode::RESET_REQUIRED)
+                } else {
+                    gpu
+                }
+            })
+        };
+        let played = Played::new(&Scenario::of(Profile::H100, 2));
+        played.until("samples", is_ready);
+        played.play(&scenario(false));
+        played.until("the XID", |snapshot| xids(snapshot) == [(1, 119, 1)]);
+        played.play(&scenario(true));
+        let wants = |snapshot: &Snapshot| {
+            let mut failed = snapshot.failed.iter();
+            failed.any(|gpu| gpu.failure == GpuFailure::ResetRequired && gpu.index == 1)
+        };
+        let init = played.until(call, wants).calls[0].count;
+        // A new session opens it, and that is not yet an answer.
+        let mut three = scenario(true);
+        three.gpus.push(Profile::H100.gpu(2));
+        played.play(&three);
+        let snapshot = played.until("another session", |snapshot| {
+            snapshot.calls[0].count > init && snapshot.samples.len() == 2 && wants(snapshot)
+        });
+        assert_eq!(xids(&snapshot), [(1, 119, 1)], "{call}");
+        let mut well = scenario(false);
+        well.gpus.push(Profile::H100.gpu(2));
+        played.play(&well);
+        let snapshot = played.until("an answer", |snapshot| snapshot.samples.len() == 3);
+        assert_eq!(xids(&snapshot), [], "{call}");
+    }
+}
+
+#[test]
 fn a_gpu_that_is_no_longer_enumerated_is_missed_by_its_name() {
     let played = Played::new(&Scenario::of(Profile::H100, 3));
     played.until("samples", |snapshot| snapshot.samples.len() == 3);
