@@ -40,14 +40,26 @@ pub enum StandingFault {
 }
 
 impl GpuHealth {
-    /// Whether the driver tells anything of it.
+    /// Whether the driver tells anything of its state. That it would tell of XIDs says nothing of it.
     #[must_use]
     pub fn is_known(&self) -> bool {
         let silent = Self {
-            xid_events: Some(false),
+            xid_events: self.xid_events,
             ..Self::default()
         };
-        *self != silent && *self != Self::default()
+        *self != silent
+    }
+
+    /// Only what stands: what to keep where the driver refuses to say more. What was in order may not be any more.
+    #[must_use]
+    pub fn only_faults(&self) -> Self {
+        Self {
+            recovery_action: self.recovery_action.filter(|action| *action != RecoveryAction::None),
+            row_remap_pending: self.row_remap_pending.filter(|pending| *pending),
+            row_remap_failed: self.row_remap_failed.filter(|failed| *failed),
+            page_retirement_pending: self.page_retirement_pending.filter(|pending| *pending),
+            ..Self::default()
+        }
     }
 
     /// The faults that stand now. What is not known is no fault.

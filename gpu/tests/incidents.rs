@@ -209,7 +209,11 @@ fn what_is_not_known_is_no_fault_and_no_health() {
         xid_events: Some(false),
         ..GpuHealth::default()
     };
-    for health in [GpuHealth::default(), silent] {
+    let listening = GpuHealth {
+        xid_events: Some(true),
+        ..GpuHealth::default()
+    };
+    for health in [GpuHealth::default(), silent, listening] {
         assert!(!health.is_known());
         assert_eq!(health.standing().count(), 0);
     }
@@ -220,6 +224,7 @@ fn what_is_not_known_is_no_fault_and_no_health() {
     };
     assert!(well.is_known());
     assert_eq!(well.standing().count(), 0);
+    assert!(!well.only_faults().is_known());
     let unknown_action = GpuHealth {
         recovery_action: Some(RecoveryAction::from_code(6)),
         ..GpuHealth::default()
@@ -228,6 +233,7 @@ fn what_is_not_known_is_no_fault_and_no_health() {
         unknown_action.standing().collect::<Vec<_>>(),
         [StandingFault::RecoveryAction]
     );
+    assert_eq!(unknown_action.only_faults(), unknown_action);
     for code in 0..8 {
         assert_eq!(RecoveryAction::from_code(code).code(), code);
     }

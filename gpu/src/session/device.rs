@@ -51,6 +51,8 @@ pub(super) struct GpuReader<'nvml> {
     /// When the slow calls are due; they also belong to the first tick.
     slow_due: Instant,
     slow_done: bool,
+    /// The faults that stood when the driver told of them last: they stand while it refuses to.
+    standing: GpuHealth,
     /// Limits by the older calls, for drivers that do not have them as fields.
     power_limits: (Option<u32>, Option<u32>),
 }
@@ -98,6 +100,7 @@ impl<'nvml> GpuReader<'nvml> {
             clocks_event_reasons: None,
             slow_due: next_slow,
             slow_done: false,
+            standing: GpuHealth::default(),
             power_limits: (None, None),
         })
     }
@@ -123,6 +126,11 @@ impl<'nvml> GpuReader<'nvml> {
         self.facts.health.xid_events = Some(told);
     }
 
+    /// What was seen of its health by an earlier session.
+    pub(super) fn set_last_health(&mut self, health: &GpuHealth) {
+        self.standing = health.only_faults();
+    }
+
     /// Reads everything that changes; `closer` also what is read more rarely of its health. An error ends the session.
     pub(super) fn read(
         &mut self,
@@ -146,6 +154,7 @@ impl<'nvml> GpuReader<'nvml> {
         {
             return Ok(Reading::Refused(NvmlError::ResetRequired));
         }
+        let action_refused = fields.as_ref().err().or(action).is_some_and(is_refused);
         let memory = match memory {
             Err(error)
                 if is_refused(&error) && fields.as_ref().is_err_and(|error| !Failure::of(error).ends_session()) =>
@@ -157,6 +166,10 @@ impl<'nvml> GpuReader<'nvml> {
         if optional(fields)?.is_some() {
             self.take_fields(&mut sample)?;
         }
+        if action_refused {
+            sample.health.recovery_action = self.standing.recovery_action;
+        }
+        self.standing.recovery_action = sample.health.only_faults().recovery_action;
         if let Some(memory) = memory {
             sample.memory_total_bytes = Some(memory.total);
             sample.memory_free_bytes = Some(memory.free);
@@ -242,27 +255,46 @@ impl<'nvml> GpuReader<'nvml> {
 }
 
 impl GpuReader<'_> {
-    /// What a driver does not have, or refuses, stays unknown.
+    /// What a driver does not have, or refuses, stays unknown; but a fault that stood stands until the driver says that it is over.
     fn read_health(&mut self, calls: &mut Calls<'_>) -> Result<(), NvmlError> {
         let (nvml, device) = (self.nvml, &self.device);
         let read = calls.run(CallClass::Health, || self.health_fields.read(nvml, device));
+        let refused = read.as_ref().is_err_and(is_refused);
         let known = optional(read)?.is_some();
-        let mut values = [None; HEALTH.len()];
-        for (position, value) in values.iter_mut().enumerate().filter(|_| known) {
-            *value = optional(self.health_fields.get(position))?;
+        let mut values = [(None, refused); HEALTH.len()];
+        for (position, (value, refused)) in values.iter_mut().enumerate().filter(|_| known) {
+            let answer = self.health_fields.get(position);
+            *refused = answer.as_ref().is_err_and(is_refused);
+            *value = optional(answer)?;
         }
-        let [volatile, aggregate, remapped, pending, failed, retired, retiring] = values;
+        let [
+            (volatile, _),
+            (aggregate, _),
+            (remapped, _),
+            pending,
+            failed,
+            (retired, _),
+            retiring,
+        ] = values;
         let small = |value: Option<u64>| value.map(|value| u32::try_from(value).unwrap_or(u32::MAX));
-        let yes = |value: Option<u64>| value.map(|value| value != 0);
+        let stands = |(value, refused): (Option<u64>, bool), last: Option<bool>| match value {
+            None if refused => last,
+            value => value.map(|value| value != 0),
+        };
+        let last = self.standing;
         self.facts.health = GpuHealth {
             ecc_uncorrectable_volatile: volatile,
             ecc_uncorrectable_aggregate: aggregate,
             remapped_rows_uncorrectable: small(remapped),
-            row_remap_pending: yes(pending),
-            row_remap_failed: yes(failed),
+            row_remap_pending: stands(pending, last.row_remap_pending),
+            row_remap_failed: stands(failed, last.row_remap_failed),
             retired_pages: small(retired),
-            page_retirement_pending: yes(retiring),
+            page_retirement_pending: stands(retiring, last.page_retirement_pending),
             ..self.facts.health
+        };
+        self.standing = GpuHealth {
+            recovery_action: last.recovery_action,
+            ..self.facts.health.only_faults()
         };
         Ok(())
     }

@@ -46,8 +46,22 @@ impl KnownGpus {
     pub(super) fn works(&mut self, uuid: &str, health: GpuHealth) -> u64 {
         let Some(gpu) = self.0.get_mut(uuid) else { return 0 };
         gpu.failing_since = None;
-        let before = gpu.health.replace(health);
-        before.map_or(0, |before| ecc_growth(&before, &health))
+        let Some(before) = gpu.health.replace(health) else {
+            return 0;
+        };
+        if let Some(kept) = &mut gpu.health {
+            // A count that is refused once is compared with when it is told again.
+            kept.ecc_uncorrectable_volatile = health.ecc_uncorrectable_volatile.or(before.ecc_uncorrectable_volatile);
+            kept.ecc_uncorrectable_aggregate = health
+                .ecc_uncorrectable_aggregate
+                .or(before.ecc_uncorrectable_aggregate);
+        }
+        ecc_growth(&before, &health)
+    }
+
+    /// As last read; nothing of a GPU that begins anew.
+    pub(super) fn health(&self, uuid: &str) -> Option<&GpuHealth> {
+        self.0.get(uuid).filter(|gpu| !gpu.gone)?.health.as_ref()
     }
 
     /// Whether a GPU that answers begins anew.

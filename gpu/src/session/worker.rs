@@ -136,6 +136,11 @@ impl Worker {
             Ok(gpus) => gpus,
             Err(problem) => return End::Failed(problem),
         };
+        for reader in &mut gpus.readers {
+            if let Some(health) = self.known.health(reader.uuid()) {
+                reader.set_last_health(health);
+            }
+        }
         if gpus.failed.is_empty() {
             self.renewal = self.options.retry_longest;
         } else {

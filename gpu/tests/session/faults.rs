@@ -234,20 +234,67 @@ fn what_the_driver_says_of_memory_and_recovery_arrives() {
 }
 
 #[test]
-fn a_lost_gpu_stays_named_while_the_others_refuse() {
-    let played = Played::new(&Scenario::of(Profile::H100, 2));
-    played.until("samples", |snapshot| snapshot.samples.len() == 2);
-    let mut scenario = with(2, 0, |gpu| gpu.fail(ReturnCode::GPU_LOST));
-    scenario.gpus[1] = Profile::H100
-        .gpu(1)
-        .fail_call("nvmlDeviceGetMemoryInfo", ReturnCode::UNKNOWN)
-        .fail_call("nvmlDeviceGetFieldValues", ReturnCode::UNKNOWN);
-    played.play(&scenario);
-    let snapshot = played.until("every GPU refuses", |snapshot| {
-        problem(snapshot).is_some_and(|(_, message)| message.contains("every GPU refuses"))
+fn a_fault_stands_while_the_driver_refuses_to_tell_of_it() {
+    let faulty = |gpu: Gpu| Gpu {
+        recovery_action: Some(1),
+        remap_failed: Some(1),
+        ..gpu
+    };
+    let refuse = |gpu: Gpu| gpu.fail_call("nvmlDeviceGetFieldValues", ReturnCode::UNKNOWN);
+    let standing = |snapshot: &Snapshot| -> Vec<StandingFault> {
+        let samples = snapshot.samples.iter();
+        samples.flat_map(|sample| sample.health.standing()).collect()
+    };
+    let both = [StandingFault::RecoveryAction, StandingFault::RowRemapFailed];
+    let refused = |snapshot: &Snapshot| {
+        snapshot
+            .samples
+            .iter()
+            .any(|sample| sample.energy_millijoules.is_none())
+    };
+
+    let played = Played::new(&with(1, 0, faulty));
+    played.until("faults", |snapshot| standing(snapshot) == both);
+    played.play(&with(1, 0, |gpu| refuse(faulty(gpu))));
+    let ticks = played.until("refusals", refused).ticks;
+    let snapshot = played.until("slow rounds", |snapshot| snapshot.ticks > ticks + 6);
+    assert_eq!(standing(&snapshot), both);
+    // Another GPU appears: the next session knows it too.
+    let mut two = with(2, 0, |gpu| refuse(faulty(gpu)));
+    two.gpus[1] = Profile::H100.gpu(1);
+    played.play(&two);
+    let snapshot = played.until("a second GPU", |snapshot| snapshot.samples.len() == 2);
+    assert_eq!(standing(&snapshot), both);
+    played.play(&Scenario::of(Profile::H100, 1));
+    played.until("repair", |snapshot| is_ready(snapshot) && standing(snapshot).is_empty());
+
+    // What was in order is not known to be so any more.
+    played.play(&with(1, 0, refuse));
+    played.until("no health", |snapshot| {
+        snapshot.samples.iter().any(|sample| !sample.health.is_known())
     });
-    let failures: Vec<_> = snapshot.failed.iter().map(|gpu| (gpu.index, gpu.failure)).collect();
-    assert_eq!(failures, [(0, GpuFailure::Lost), (1, GpuFailure::Refused)]);
+}
+
+#[test]
+fn errors_beside_a_refusal_are_counted_after_it() {
+    let errors = |count, refused: bool| {
+        with(1, 0, |mut gpu| {
+            (gpu.ecc_volatile, gpu.ecc_aggregate) = (Some(count), Some(count));
+            if refused {
+                gpu = gpu.fail_call("nvmlDeviceGetFieldValues", ReturnCode::UNKNOWN);
+            }
+            gpu
+        })
+    };
+    let volatile = |snapshot: &Snapshot| snapshot.samples[0].health.ecc_uncorrectable_volatile;
+    let played = Played::new(&errors(3, false));
+    played.until("samples", is_ready);
+    played.play(&errors(3, true));
+    played.until("a refusal", |snapshot| volatile(snapshot).is_none());
+    played.play(&errors(5, false));
+    let snapshot = played.until("the count", |snapshot| volatile(snapshot) == Some(5));
+    assert_eq!(snapshot.incidents.len(), 1);
+    assert_eq!(snapshot.incidents[0].count, 2);
 }
 
 #[test]
@@ -287,6 +334,23 @@ fn a_gpu_that_wants_a_reset_begins_anew_when_it_answers() {
         let snapshot = played.until("an answer", |snapshot| snapshot.samples.len() == 3);
         assert_eq!(xids(&snapshot), [], "{call}");
     }
+}
+
+#[test]
+fn a_lost_gpu_stays_named_while_the_others_refuse() {
+    let played = Played::new(&Scenario::of(Profile::H100, 2));
+    played.until("samples", |snapshot| snapshot.samples.len() == 2);
+    let mut scenario = with(2, 0, |gpu| gpu.fail(ReturnCode::GPU_LOST));
+    scenario.gpus[1] = Profile::H100
+        .gpu(1)
+        .fail_call("nvmlDeviceGetMemoryInfo", ReturnCode::UNKNOWN)
+        .fail_call("nvmlDeviceGetFieldValues", ReturnCode::UNKNOWN);
+    played.play(&scenario);
+    let snapshot = played.until("every GPU refuses", |snapshot| {
+        problem(snapshot).is_some_and(|(_, message)| message.contains("every GPU refuses"))
+    });
+    let failures: Vec<_> = snapshot.failed.iter().map(|gpu| (gpu.index, gpu.failure)).collect();
+    assert_eq!(failures, [(0, GpuFailure::Lost), (1, GpuFailure::Refused)]);
 }
 
 #[test]
