@@ -22,6 +22,8 @@ struct KnownGpu {
     failing_since: Option<Instant>,
     /// It was lost, wanted a reset, or its driver was unloaded, so that it begins anew when it answers again.
     gone: bool,
+    /// The driver was loaded anew and did not enumerate it in one session: it may not be ready yet.
+    awaited: bool,
 }
 
 impl KnownGpus {
@@ -36,6 +38,7 @@ impl KnownGpus {
                     health: None,
                     failing_since: None,
                     gone: false,
+                    awaited: false,
                 };
                 self.0.insert(uuid.to_owned(), gpu);
             }
@@ -45,7 +48,7 @@ impl KnownGpus {
     /// A GPU was read. By how much its uncorrectable errors grew since it was read before.
     pub(super) fn works(&mut self, uuid: &str, health: GpuHealth) -> u64 {
         let Some(gpu) = self.0.get_mut(uuid) else { return 0 };
-        gpu.failing_since = None;
+        (gpu.failing_since, gpu.awaited) = (None, false);
         let Some(before) = gpu.health.replace(health) else {
             return 0;
         };
@@ -73,7 +76,9 @@ impl KnownGpus {
 
     /// The kernel module was unloaded.
     pub(super) fn driver_gone(&mut self) {
-        self.0.values_mut().for_each(|gpu| gpu.gone = true);
+        for gpu in self.0.values_mut() {
+            (gpu.gone, gpu.awaited) = (true, false);
+        }
     }
 
     /// A GPU answered with an error.
@@ -107,11 +112,27 @@ impl KnownGpus {
         }
         missed
             .into_iter()
+            .filter(|(_, uuid)| !self.awaits(uuid))
+            .collect::<Vec<_>>()
+            .into_iter()
             .map(|(index, uuid)| {
                 let message = "the driver does not enumerate it any more".to_owned();
                 self.failed(index, Some(&uuid), GpuFailure::NotEnumerated, message)
             })
             .collect()
+    }
+
+    /// Whether a GPU that is not enumerated may still come, since the driver was just loaded anew: a second session tells.
+    fn awaits(&mut self, uuid: &str) -> bool {
+        self.0.get_mut(uuid).is_some_and(|gpu| {
+            let loaded_anew = gpu.gone && gpu.failing_since.is_none();
+            loaded_anew && !std::mem::replace(&mut gpu.awaited, true)
+        })
+    }
+
+    /// Whether a second session is to tell of a GPU.
+    pub(super) fn awaits_any(&self) -> bool {
+        self.0.values().any(|gpu| gpu.awaited && gpu.failing_since.is_none())
     }
 
     fn failed(&mut self, index: u32, uuid: Option<&str>, failure: GpuFailure, message: String) -> FailedGpu {
@@ -129,5 +150,49 @@ impl KnownGpus {
             message,
             since,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> KnownGpus {
+        let mut known = KnownGpus::default();
+        for (index, uuid) in [(0, "GPU-a"), (1, "GPU-b")] {
+            known.opened(index, uuid, Some(index));
+            known.works(uuid, GpuHealth::default());
+        }
+        known
+    }
+
+    fn missed(known: &mut KnownGpus) -> Vec<(u32, GpuFailure)> {
+        let failed = known.not_enumerated(&["GPU-a"], &[]);
+        failed.iter().map(|gpu| (gpu.index, gpu.failure)).collect()
+    }
+
+    #[test]
+    fn a_second_session_tells_what_a_driver_that_was_loaded_anew_does_not_enumerate() {
+        let lost = [(1, GpuFailure::NotEnumerated)];
+        let mut known = two();
+        assert_eq!(missed(&mut known), lost, "the same driver");
+        known.driver_gone();
+        assert_eq!(missed(&mut known), lost, "lost before");
+
+        let mut known = two();
+        for _ in 0..2 {
+            known.driver_gone();
+            assert_eq!(missed(&mut known), [], "each time it is loaded anew");
+            assert!(known.awaits_any());
+        }
+        assert_eq!(missed(&mut known), lost);
+        assert!(!known.awaits_any());
+
+        let mut known = two();
+        known.driver_gone();
+        assert_eq!(missed(&mut known), []);
+        known.works("GPU-b", GpuHealth::default());
+        assert!(!known.awaits_any() && known.is_back("GPU-b"));
+        assert_eq!(missed(&mut known), lost, "it had come, and is gone again");
     }
 }

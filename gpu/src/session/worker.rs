@@ -147,6 +147,10 @@ impl Worker {
             gpus.renew_at = Some(Instant::now() + self.renewal);
             self.renewal = (self.renewal * 2).min(self.options.retry_longest * RENEWAL_LIMIT);
         }
+        if self.known.awaits_any() {
+            let renew_at = Instant::now() + self.next_pause();
+            gpus.renew_at = Some(gpus.renew_at.map_or(renew_at, |earlier| earlier.min(renew_at)));
+        }
         let Some(listener) = Listener::register(nvml, &mut gpus.readers, calls) else {
             return self.rounds(nvml, &driver, &mut gpus, calls);
         };

@@ -386,6 +386,25 @@ fn a_gpu_that_is_no_longer_enumerated_is_missed_by_its_name() {
 }
 
 #[test]
+fn a_gpu_that_a_driver_loaded_anew_does_not_have_is_missed() {
+    let played = Played::new(&Scenario::of(Profile::H100, 2));
+    played.until("samples", |snapshot| snapshot.samples.len() == 2);
+    let mut gone = Scenario::of(Profile::H100, 2).init_error(ReturnCode::DRIVER_NOT_LOADED);
+    for gpu in &mut gone.gpus {
+        *gpu = gpu.clone().fail(ReturnCode::UNINITIALIZED);
+    }
+    played.play(&gone);
+    let snapshot = played.until("an unloaded driver", |snapshot| problem(snapshot).is_some());
+    let sessions = snapshot.calls[0].count;
+    played.play(&Scenario::of(Profile::H100, 1));
+    let snapshot = played.until("a missed GPU", |snapshot| {
+        is_ready(snapshot) && !snapshot.failed.is_empty()
+    });
+    assert_eq!(snapshot.failed[0].failure, GpuFailure::NotEnumerated);
+    assert!(snapshot.calls[0].count >= sessions + 2, "told by the second session");
+}
+
+#[test]
 fn the_only_gpu_stays_named_while_it_is_lost() {
     let played = Played::new(&Scenario::of(Profile::H100, 1));
     played.until("samples", is_ready);
