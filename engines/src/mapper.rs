@@ -28,17 +28,14 @@ impl Mapper {
     /// The way of `forced`, the engine that the user named, or else of `found`. NIM 2.x serves what vLLM or SGLang serve. `mapping` is that of
     /// [`Engine::Custom`].
     pub(crate) fn new(forced: Option<Engine>, found: Option<Engine>, mapping: &Mapping) -> Self {
-        match (forced, found) {
-            (Some(Engine::Nim), Some(Engine::Vllm)) => Self {
-                way: Way::of(Engine::Vllm, mapping),
-                served_by: Some((Engine::Nim, "2.x-vllm-")),
-            },
-            (Some(Engine::Nim), Some(Engine::Sglang)) => Self {
-                way: Way::of(Engine::Sglang, mapping),
-                served_by: Some((Engine::Nim, "2.x-sglang-")),
+        let behind = nim::BEHIND.into_iter().find(|(engine, _)| found == Some(*engine));
+        match behind.filter(|_| forced == Some(Engine::Nim)) {
+            Some((engine, generation)) => Self {
+                way: Way::of(engine, mapping),
+                served_by: Some((Engine::Nim, generation)),
             },
             // The body may still be something else altogether: a fault of its text says more than its names.
-            _ => Self {
+            None => Self {
                 way: Way::of(forced.or(found).unwrap_or(Engine::Vllm), mapping),
                 served_by: None,
             },

@@ -11,6 +11,9 @@ use crate::outcomes::{FINISHED_REASON, OutcomeSeries, by_label, of_one};
 use crate::plan::Required;
 use crate::sample::Engine;
 
+/// What the generation of NIM 2.x begins with, by the engine behind it.
+pub(crate) const BEHIND: [(Engine, &str); 2] = [(Engine::Vllm, "2.x-vllm-"), (Engine::Sglang, "2.x-sglang-")];
+
 pub(crate) static DIALECT: Dialect = Dialect {
     engine: Engine::Nim,
     key: |name| is_known(name).then_some(name),

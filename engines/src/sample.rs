@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::nim::BEHIND;
+
 /// Inference engines this crate can tell apart by the content of their metric bodies.
 ///
 /// The JSON names are those of `spec.engine` of an `InferenceMonitor`.
@@ -92,7 +94,7 @@ impl Engine {
     }
 
     /// True where tokens are counted when a request ends, so that their counters stand still while requests run. Of a server of the
-    /// user's own nobody knows: its counters are taken at their word.
+    /// user's own nobody knows: its counters are taken at their word. Ask [`EngineSample::engine_behind`]: NIM 2.x counts as what it runs.
     #[must_use]
     pub const fn counts_tokens_at_the_end(self) -> bool {
         match self {
@@ -185,6 +187,23 @@ pub struct EngineSample {
     /// Latency distributions.
     #[serde(skip_serializing_if = "Latency::is_empty")]
     pub latency: Latency,
+}
+
+impl EngineSample {
+    /// The engine whose series these are: of NIM 2.x the one behind it, which its generation names.
+    #[must_use]
+    pub fn engine_behind(&self) -> Option<Engine> {
+        let behind = |(_, start): &(Engine, &str)| self.generation.starts_with(start);
+        match self.engine? {
+            Engine::Nim => Some(
+                BEHIND
+                    .into_iter()
+                    .find(behind)
+                    .map_or(Engine::Nim, |(engine, _)| engine),
+            ),
+            engine => Some(engine),
+        }
+    }
 }
 
 /// Latency distributions of a server, cumulative since it started.

@@ -258,6 +258,7 @@ fn an_engine_that_does_not_fit_is_named() {
                     reading.sample.generation
                 );
                 assert_eq!(reading.sample.waiting, read(body).sample.waiting);
+                assert_eq!(reading.sample.engine_behind(), Some(served));
             } else {
                 let expected = ReadError::WrongEngine {
                     expected: named,

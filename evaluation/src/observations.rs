@@ -44,7 +44,7 @@ impl TargetObservation {
     pub(crate) fn counts_tokens_later(&self) -> bool {
         self.sample().is_some_and(|sample| {
             let runs = sample.running.is_none_or(|running| running > 0.0);
-            runs && sample.engine.is_some_and(Engine::counts_tokens_at_the_end)
+            runs && sample.engine_behind().is_some_and(Engine::counts_tokens_at_the_end)
         })
     }
 

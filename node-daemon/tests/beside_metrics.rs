@@ -152,6 +152,29 @@ async fn sglang_is_asked_for_its_loads_and_does_without() {
 }
 
 #[tokio::test]
+async fn sglang_behind_nim_is_asked_for_its_loads_too() {
+    let server = Stub::start(&[
+        (
+            "/v1/metrics",
+            200,
+            "sglang:num_queue_reqs 1\nsglang:num_running_reqs 2\n",
+        ),
+        (
+            "/v1/loads",
+            200,
+            r#"{"loads":[{"dp_rank":0,"max_running_requests":64}]}"#,
+        ),
+    ])
+    .await;
+    let mut named = target("a", server.address);
+    named.engine = Some(Engine::Nim);
+    "/v1/metrics".clone_into(&mut named.metrics_path);
+    let mut core = Core::start(GpuOptions::Off, vec![named]);
+    let sample = core.good("a").await.sample;
+    assert_eq!((sample.engine, sample.max_concurrency), (Some(Engine::Nim), Some(64.0)));
+}
+
+#[tokio::test]
 async fn a_named_engine_says_which_flag_turns_its_metrics_on() {
     let server = Stub::start(&[]).await;
     let mut named = target("a", server.address);

@@ -98,7 +98,7 @@ pub(super) async fn add(
     source: &Source,
     body: &[u8],
 ) -> Result<(), Failure> {
-    let needed = Second::of(view.sample.engine);
+    let needed = Second::of(view.sample.engine_behind());
     for other in Second::ALL.into_iter().filter(|other| !needed.contains(other)) {
         if let Some(given) = other.given(args) {
             let (flag, server) = (other.flag(), other.server());

@@ -93,9 +93,12 @@ impl Url {
     }
 
     /// A path (`/slots`) beside the metrics: a prefix (`--api-prefix`) and the model of a router stay. `None` where the metrics have
-    /// another name.
+    /// another name. The `/v1` of NIM's metrics does not become `/v1/v1`.
     pub(crate) fn beside_metrics(&self, path: &str) -> Option<Self> {
-        let prefix = self.path.path().strip_suffix("/metrics")?;
+        let mut prefix = self.path.path().strip_suffix("/metrics")?;
+        if path.starts_with("/v1/") {
+            prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+        }
         let query = self.path.query().map_or(String::new(), |query| format!("?{query}"));
         let path = format!("{prefix}{path}{query}").parse().ok()?;
         Some(Self { path, ..self.clone() })
@@ -155,5 +158,7 @@ mod tests {
             "/llama/slots?model=b"
         );
         assert_eq!(beside("http://a/other"), None);
+        let loads = Url::parse("http://a/v1/metrics").unwrap().beside_metrics("/v1/loads");
+        assert_eq!(loads.unwrap().path.to_string(), "/v1/loads", "NIM's");
     }
 }

@@ -76,9 +76,12 @@ pub(super) fn health_path(metrics: &PathAndQuery, engine: Engine) -> Option<Path
     format!("{prefix}{}", engine.health_path()?).parse().ok()
 }
 
-/// A path beside the metrics: a prefix (`--api-prefix`) and the model of a router stay.
+/// A path beside the metrics: a prefix (`--api-prefix`) and the model of a router stay, the `/v1` of NIM does not become `/v1/v1`.
 pub(super) fn beside_metrics(metrics: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
-    let prefix = metrics.path().strip_suffix("/metrics")?;
+    let mut prefix = metrics.path().strip_suffix("/metrics")?;
+    if name.starts_with("v1/") {
+        prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+    }
     let query = metrics.query().map_or(String::new(), |query| format!("?{query}"));
     format!("{prefix}/{name}{query}").parse().ok()
 }
@@ -102,6 +105,14 @@ mod tests {
         assert_eq!(slots("/metrics").unwrap(), "/slots");
         assert_eq!(slots("/llama/metrics?model=a").unwrap(), "/llama/slots?model=a");
         assert_eq!(slots("/prometheus"), None);
+    }
+
+    #[test]
+    fn loads_lie_where_the_engine_behind_nim_has_them() {
+        let loads = |metrics: &str| beside_metrics(&path(metrics), "v1/loads").map(|path| path.to_string());
+        assert_eq!(loads("/metrics").unwrap(), "/v1/loads");
+        assert_eq!(loads("/v1/metrics").unwrap(), "/v1/loads");
+        assert_eq!(loads("/a/v1/metrics").unwrap(), "/a/v1/loads");
     }
 
     #[test]

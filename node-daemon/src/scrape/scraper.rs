@@ -104,7 +104,7 @@ impl Scraper {
         let mut sample = reading.sample;
         self.known = sample.engine.or(self.known);
         self.health = None;
-        match sample.engine {
+        match sample.engine_behind() {
             Some(Engine::LlamaCpp) if !of_router => {
                 self.add_props(&mut sample, until).await;
                 if !self.known_props.is_asleep(&sample) {
