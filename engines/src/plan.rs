@@ -77,6 +77,8 @@ pub(crate) struct Plan {
     required: &'static [Required],
     wanted: Vec<Wanted>,
     hint: String,
+    /// The hint names similar names of the body.
+    similar: bool,
 }
 
 /// What an engine's module found out besides the terms.
@@ -132,7 +134,8 @@ impl Plan {
                 similar.push(name);
             }
         }
-        let hint = if similar.is_empty() {
+        let renamed = !similar.is_empty();
+        let hint = if !renamed {
             hint
         } else {
             format!(
@@ -152,6 +155,7 @@ impl Plan {
             required,
             wanted: Vec::new(),
             hint,
+            similar: renamed,
         }
     }
 
@@ -164,6 +168,14 @@ impl Plan {
     /// The same plan under another generation.
     pub(crate) fn of(mut self, generation: &str) -> Self {
         generation.clone_into(&mut self.generation);
+        self
+    }
+
+    /// The same plan with other words on what to do when a required series is missing, unless similar names tell more.
+    pub(crate) fn hinting(mut self, hint: &str) -> Self {
+        if !self.similar {
+            hint.clone_into(&mut self.hint);
+        }
         self
     }
 

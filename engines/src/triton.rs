@@ -52,6 +52,10 @@ static DIALECT: Dialect = Dialect {
     only_with: &[],
 };
 
+/// What to do when a required series is missing, where the vLLM backend publishes its own already.
+const OF_VLLM_BACKEND: &str = "Triton's vLLM backend publishes latencies and tokens and no number of running requests, nor its cache; pending \
+     requests are those of Triton itself (nv_inference_pending_request_count, since 23.09): vLLM's own server has all of them";
+
 fn is_trt_llm(traits: Traits) -> bool {
     traits.has(0) || traits.has(1)
 }
@@ -238,8 +242,14 @@ impl Mapper {
         for (model, _) in self.models.iter().zip(&speaks).filter(|(_, speaks)| **speaks) {
             self.table.collected.model(&model.name);
         }
+        // With both backends the gauges are those of TensorRT-LLM's.
+        let alone = self.vllm && !self.models.iter().any(|model| model.trt_llm);
         let plan = self.table.finish();
-        if self.vllm { plan.of("vllm-backend") } else { plan }
+        match (self.vllm, alone) {
+            (false, _) => plan,
+            (true, false) => plan.of("vllm-backend"),
+            (true, true) => plan.of("vllm-backend").hinting(OF_VLLM_BACKEND),
+        }
     }
 
     /// The models that speak for the server.

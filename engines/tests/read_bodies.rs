@@ -255,7 +255,11 @@ fn missing_series_are_named_by_their_newest_name_with_the_step_to_take() {
         (reading.missing.len(), reading.sample.prompt_tokens_total),
         (2, Some(5.0))
     );
-    assert!(reading.hint.contains("Triton"), "{}", reading.hint);
+    assert!(
+        reading.hint.contains("vLLM's own server") && !reading.hint.contains("REPORT_CUSTOM_METRICS"),
+        "it is set already: {}",
+        reading.hint
+    );
 
     // A value that is no number of requests is not a queue of any length.
     for value in ["NaN", "-1", "+Inf"] {
