@@ -62,6 +62,11 @@ pub(crate) fn describe(body: &[u8]) -> String {
     if serde_json::from_slice::<Vec<Iteration>>(body).is_ok_and(|list| !list.is_empty()) {
         return "TensorRT-LLM's iteration statistics; its Prometheus metrics are at /prometheus/metrics".to_owned();
     }
+    if serde_json::from_slice::<Vec<IgnoredAny>>(body).is_ok_and(|list| list.is_empty()) {
+        return "an empty list is what a trtllm-serve that does nothing gives at /metrics; if this is one, set spec.engine: TensorRTLLM, \
+                and metricsPath: /prometheus/metrics tells more; else check the metrics path"
+            .to_owned();
+    }
     "check the metrics path".to_owned()
 }
 

@@ -91,7 +91,15 @@ fn the_iteration_list_of_trtllm_is_read_from_its_end() {
         .expect("named by the user");
     assert_eq!((empty.sample.waiting, empty.missing.len()), (None, 3));
     assert!(empty.hint.contains("/prometheus/metrics"), "{}", empty.hint);
-    assert!(matches!(BodyReader::new(None).read(b"[]"), Err(ReadError::Json { .. })));
+    let error = BodyReader::new(None).read(b"[]").expect_err("nobody's");
+    assert!(matches!(error, ReadError::Json { .. }));
+    for words in [
+        "trtllm-serve that does nothing",
+        "spec.engine: TensorRTLLM",
+        "/prometheus/metrics",
+    ] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }
 
 #[test]
