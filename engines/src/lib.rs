@@ -49,6 +49,6 @@ pub use loads::{Loads, merge_loads, read_loads};
 pub use outcomes::{OTHER_REASONS, REASON_LIMIT};
 pub use props::{Props, merge_props, read_props};
 pub use reader::{BodyReader, Reading};
-pub use router::{merge_models, read_router_models, router_query};
+pub use router::{TooManyModels, merge_models, read_router_models, router_query};
 pub use sample::{Engine, EngineSample, Histogram, Latency};
 pub use slots::{Slots, SlotsError, merge_slots, read_slots};

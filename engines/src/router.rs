@@ -3,10 +3,12 @@
 //! `GET /metrics` without a model is answered 400; `GET /models` lists the models with their state. A model that is not loaded is never asked:
 //! asking could load it.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::reader::Reading;
-use crate::sample::{EngineSample, Latency};
+use crate::sample::{Engine, EngineSample, Latency};
 
 /// Models of one router that are asked; the default of `--models-max` is 4.
 const MODEL_LIMIT: usize = 16;
@@ -29,15 +31,53 @@ struct Status {
     value: String,
 }
 
+/// More models are loaded than are asked: the sum over some of them would not be that of the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyModels {
+    /// Models that are loaded.
+    pub loaded: usize,
+}
+
+impl TooManyModels {
+    /// A reading that says so, and has no number.
+    #[must_use]
+    pub fn reading(self) -> Reading {
+        Reading {
+            hint: self.to_string(),
+            ..without_numbers()
+        }
+    }
+}
+
+impl fmt::Display for TooManyModels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the llama-server router has {} models loaded, and at most {MODEL_LIMIT} of one are asked for their metrics: \
+             start it with --models-max {MODEL_LIMIT} or less, or name the servers behind it",
+            self.loaded
+        )
+    }
+}
+
+impl std::error::Error for TooManyModels {}
+
 /// The models that a router has loaded, of its answer to `/models`; `None` where the answer is not that of a router.
+///
+/// # Errors
+///
+/// When it has more of them than are asked.
 #[must_use]
-pub fn read_router_models(body: &[u8]) -> Option<Vec<String>> {
+pub fn read_router_models(body: &[u8]) -> Option<Result<Vec<String>, TooManyModels>> {
     let list: List = serde_json::from_slice(body).ok()?;
-    let loaded = list
-        .data
-        .into_iter()
-        .filter(|model| model.status.value == "loaded" && !model.id.is_empty() && model.id.len() <= MODEL_NAME_BYTES);
-    Some(loaded.take(MODEL_LIMIT).map(|model| model.id).collect())
+    let is_loaded = |model: &Model| model.status.value == "loaded";
+    let loaded: Vec<String> = list.data.into_iter().filter(is_loaded).map(|model| model.id).collect();
+    if loaded.len() > MODEL_LIMIT {
+        return Some(Err(TooManyModels { loaded: loaded.len() }));
+    }
+    // One that cannot be asked is one whose numbers would lack.
+    let can_be_asked = |id: &String| !id.is_empty() && id.len() <= MODEL_NAME_BYTES;
+    loaded.iter().all(can_be_asked).then_some(Ok(loaded))
 }
 
 /// The query that asks a router for the metrics of one model, without loading it.
@@ -61,16 +101,9 @@ pub fn merge_models(models: Vec<(String, Reading)>) -> Reading {
     let mut models = models.into_iter();
     let Some((name, mut all)) = models.next() else {
         return Reading {
-            sample: EngineSample {
-                generation: "router".to_owned(),
-                ..EngineSample::default()
-            },
-            missing: vec![
-                "llamacpp:requests_deferred".to_owned(),
-                "llamacpp:requests_processing".to_owned(),
-            ],
             hint: "the llama-server router has no model loaded, and each model has its own metrics: send a request, or wait for one"
                 .to_owned(),
+            ..without_numbers()
         };
     };
     all.sample.models = vec![name];
@@ -107,4 +140,20 @@ pub fn merge_models(models: Vec<(String, Reading)>) -> Reading {
         }
     }
     all
+}
+
+/// What is read of a router whose models are not.
+fn without_numbers() -> Reading {
+    Reading {
+        sample: EngineSample {
+            engine: Some(Engine::LlamaCpp),
+            generation: "router".to_owned(),
+            ..EngineSample::default()
+        },
+        missing: vec![
+            "llamacpp:requests_deferred".to_owned(),
+            "llamacpp:requests_processing".to_owned(),
+        ],
+        hint: String::new(),
+    }
 }

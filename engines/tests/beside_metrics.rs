@@ -35,12 +35,28 @@ fn props_name_the_model_and_tell_sleep() {
 fn a_router_is_asked_for_its_loaded_models_alone() {
     let list = br#"{"object":"list","data":[{"id":"org/a:Q4_K_M","status":{"value":"loaded","args":[]}},
         {"id":"b","status":{"value":"unloaded"}},{"id":"c","status":{"value":"loading"}},{"id":"d e","status":{"value":"loaded"}}]}"#;
-    let loaded = read_router_models(list).expect("a router");
+    let loaded = read_router_models(list).expect("a router").expect("few");
     assert_eq!(loaded, ["org/a:Q4_K_M", "d e"]);
     assert_eq!(router_query(&loaded[0]), "model=org%2Fa%3AQ4_K_M&autoload=false");
     assert_eq!(router_query("d e&x=1"), "model=d%20e%26x%3D1&autoload=false");
     // vLLM's list has no states.
     assert_eq!(read_router_models(br#"{"data":[{"id":"m","object":"model"}]}"#), None);
+}
+
+#[test]
+fn a_part_of_the_models_is_not_the_router() {
+    let list = |models: usize| {
+        let one = |number| format!(r#"{{"id":"m{number}","status":{{"value":"loaded"}}}}"#);
+        let all: Vec<String> = (0..models).map(one).collect();
+        format!(r#"{{"data":[{}]}}"#, all.join(","))
+    };
+    let read = |models| read_router_models(list(models).as_bytes()).expect("a router");
+    assert_eq!(read(16).map(|models| models.len()), Ok(16));
+    let reading = read(17).expect_err("one too many").reading();
+    assert_eq!((reading.sample.waiting, reading.sample.running), (None, None));
+    assert_eq!(reading.missing.len(), 2);
+    assert!(reading.hint.contains("has 17 models loaded"), "{}", reading.hint);
+    assert!(reading.hint.contains("--models-max 16"), "{}", reading.hint);
 }
 
 #[test]

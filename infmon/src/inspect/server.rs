@@ -48,7 +48,7 @@ pub(super) async fn metrics(client: &Client, url: &Url, way: &Way) -> Result<Met
         && matches!(engine, None | Some(Engine::LlamaCpp))
         && let Some(models) = models(client, &url).await
     {
-        return Ok(Metrics::Models(url, models));
+        return Ok(Metrics::Models(url, models?));
     }
     if success {
         Ok(Metrics::Body(url, answer.body))
@@ -58,7 +58,7 @@ pub(super) async fn metrics(client: &Client, url: &Url, way: &Way) -> Result<Met
 }
 
 /// The metrics of the models of a router, which refuses to give metrics without a model; `None` where it is none.
-async fn models(client: &Client, metrics: &Url) -> Option<Vec<(String, Vec<u8>)>> {
+async fn models(client: &Client, metrics: &Url) -> Option<Result<Vec<(String, Vec<u8>)>, String>> {
     if metrics.path.query().is_some() {
         return None;
     }
@@ -66,14 +66,18 @@ async fn models(client: &Client, metrics: &Url) -> Option<Vec<(String, Vec<u8>)>
         .get(&metrics.beside_metrics("/models")?, BODY_LIMIT_BYTES)
         .await
         .ok()?;
+    let models = match read_router_models(&list)? {
+        Ok(models) => models,
+        Err(too_many) => return Some(Err(format!("{metrics}: {too_many}"))),
+    };
     let mut bodies = Vec::new();
-    for model in read_router_models(&list)? {
+    for model in models {
         let body = client
             .get(&metrics.with_query(&router_query(&model))?, BODY_LIMIT_BYTES)
             .await;
         bodies.push((model, body.ok()?));
     }
-    Some(bodies)
+    Some(Ok(bodies))
 }
 
 /// Where engines have their metrics that have them elsewhere than most.

@@ -299,7 +299,10 @@ impl Scraper {
         let metrics = self.path.clone().filter(|path| path.query().is_none())?;
         let list = beside_metrics(&metrics, "models")?;
         self.beside(&list, until).await.ok()?;
-        let models = read_router_models(self.fetcher.body())?;
+        let models = match read_router_models(self.fetcher.body())? {
+            Ok(models) => models,
+            Err(too_many) => return Some(too_many.reading()),
+        };
         let mut readings = Vec::with_capacity(models.len());
         for model in models {
             let path = of_model(&metrics, &router_query(&model))?;
