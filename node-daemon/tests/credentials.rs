@@ -247,6 +247,34 @@ async fn who_refuses_credentials_is_told_with_their_source() {
 }
 
 #[tokio::test]
+async fn a_server_that_echoes_what_it_is_shown_is_not_quoted() {
+    let authority = Authority::new();
+    let pair = authority.issue("127.0.0.1", |_| {});
+    let echo = format!("{{\"error\": {{\"message\": \"you sent Authorization: Bearer {CANARY}\"}}}}");
+    for (status, kind, words) in [
+        ("200 OK", FailureKind::Malformed, "the body is JSON"),
+        ("400 Bad Request", FailureKind::HttpStatus, "answers 400 on /metrics"),
+        ("500 Internal Server Error", FailureKind::HttpStatus, "see the server's log"),
+    ] {
+        let server = Guarded::start(&pair, None, answer(status, "", &echo)).await;
+        // It looks for the canary.
+        let failure = failure(server.target("a", bearer(&authority, CANARY))).await;
+        assert!(
+            failure.kind == kind && failure.message.contains(words),
+            "{status}: {failure:?}"
+        );
+        // Where nothing secret is shown its words help.
+        let mut core = Core::start(GpuOptions::Off, vec![server.target("a", of(&authority))]);
+        let quoted = core.failure("a").await;
+        assert!(quoted.message.contains("you sent"), "{status}: {quoted:?}");
+    }
+    let loading = "{\"error\": {\"message\": \"Loading model\"}}";
+    let server = Guarded::start(&pair, None, answer("503 Service Unavailable", "", loading)).await;
+    let failure = failure(server.target("a", bearer(&authority, CANARY))).await;
+    assert_eq!(failure.kind, FailureKind::Loading, "{failure:?}");
+}
+
+#[tokio::test]
 async fn changed_credentials_are_shown_and_the_last_sample_stays() {
     let authority = Authority::new();
     let server = Guarded::start(&authority.issue("127.0.0.1", |_| {}), None, good()).await;

@@ -127,8 +127,12 @@ impl Client {
 
     /// What an answer that is no success means.
     pub(super) fn refusal(&self, url: &Url, answer: &Answer, engine: Option<Engine>) -> String {
-        let explanation = explain_http_of(engine, answer.status.as_u16(), &answer.body, url.path.as_str());
-        let next = match (explanation.kind, self.access(url).credentials) {
+        let shown = self.access(url).credentials;
+        // A server may echo what it is shown, and what is printed here is passed on.
+        let secret = shown.as_ref().is_some_and(|given| given.are_secret());
+        let body: &[u8] = if secret { b"" } else { &answer.body };
+        let explanation = explain_http_of(engine, answer.status.as_u16(), body, url.path.as_str());
+        let next = match (explanation.kind, shown) {
             (HttpProblem::Unauthorized, None) => "; give --bearer-token-file or --basic-auth-file",
             (HttpProblem::Unauthorized, Some(_)) => "; it was shown the credentials of the command line: correct them",
             _ => "",

@@ -5,9 +5,10 @@ use super::beside::{Extra, KnownProps, beside_metrics, health_path, of_model};
 use super::fetch::{FetchError, Fetcher};
 use super::large::{LargeBodies, ORDINARY_BODY_BYTES};
 use super::state::{Failing, Good};
+use http::StatusCode;
 use http::uri::PathAndQuery;
 use infmon_engines::{
-    BodyReader, Engine, EngineSample, HttpProblem, ReadError, Reading, explain_http_of, merge_loads, merge_models,
+    BodyReader, Engine, EngineSample, Explanation, HttpProblem, ReadError, Reading, explain_http_of, merge_loads, merge_models,
     merge_props, merge_slots, read_loads, read_props, read_router_models, read_slots, router_query,
 };
 use infmon_samples::{FailureKind, Recognition, Target};
@@ -22,6 +23,10 @@ const EXTRA_LIMIT_BYTES: usize = 1024 * 1024;
 const HEALTH_PAUSE: Duration = Duration::from_secs(10);
 /// `{"status":"ok"}`, or an error of a line.
 const HEALTH_LIMIT_BYTES: usize = 4096;
+
+/// What is told of JSON where a server is shown a secret, which its own words may hold.
+const JSON_OF_GUARDED: &str = "the body is JSON, not Prometheus text: check the metrics path (what it says is not repeated, since the \
+                               server is shown credentials)";
 
 /// What `/health` says of a server whose metrics fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,8 @@ pub(super) struct Scraper {
     known: Option<Engine>,
     /// Where the credentials come from that the server is shown.
     credentials: Option<String>,
+    /// The server is shown something secret. It may echo what it gets, so none of its words are repeated.
+    guarded: bool,
     /// The status that the metrics were refused with last.
     refused: Option<u16>,
 }
@@ -74,6 +81,11 @@ impl Scraper {
             limit: usize::try_from(target.body_limit_bytes).unwrap_or(usize::MAX),
             fetcher: Fetcher::new(target, policy, large_bodies),
             credentials: target.access.credentials.as_ref().map(|given| given.source.clone()),
+            guarded: target
+                .access
+                .credentials
+                .as_ref()
+                .is_some_and(|given| given.are_secret()),
             reader: target.reader(),
             spare: Reading::default(),
             health: None,
@@ -154,6 +166,9 @@ impl Scraper {
             | ReadError::NoMapping => FailureKind::UnknownEngine,
             ReadError::TooManySeries => FailureKind::BodyTooLarge,
         };
+        if self.guarded && matches!(error, ReadError::Json { .. }) {
+            return Err(self.failing(kind, &JSON_OF_GUARDED));
+        }
         Err(self.failing(kind, &error))
     }
 
@@ -189,7 +204,7 @@ impl Scraper {
         if status.is_success() {
             return Ok(());
         }
-        let explanation = explain_http_of(self.known, status.as_u16(), self.fetcher.body(), path.as_str());
+        let explanation = self.explain(status, &path);
         self.refused = Some(status.as_u16());
         let kind = match explanation.kind {
             HttpProblem::MetricsDisabled => FailureKind::MetricsDisabled,
@@ -323,9 +338,20 @@ impl Scraper {
             .map_err(|_| "no answer within the deadline of the scrape".to_owned())?
             .map_err(|error: FetchError| error.to_string())?;
         if !status.is_success() {
-            return Err(explain_http_of(self.known, status.as_u16(), self.fetcher.body(), path.as_str()).message);
+            return Err(self.explain(status, path).message);
         }
         Ok(())
+    }
+
+    /// Explains the answer in the fetcher's body, which is no success.
+    fn explain(&self, status: StatusCode, path: &PathAndQuery) -> Explanation {
+        let explain = |body| explain_http_of(self.known, status.as_u16(), body, path.as_str());
+        let explanation = explain(self.fetcher.body());
+        // That a model is loading is told in fixed words, by what the body says.
+        if self.guarded && explanation.kind != HttpProblem::Loading {
+            return explain(b"");
+        }
+        explanation
     }
 
     fn failing(&self, kind: FailureKind, message: &dyn std::fmt::Display) -> Failing {
