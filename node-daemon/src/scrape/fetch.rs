@@ -198,7 +198,7 @@ impl Fetcher {
             Scheme::Http => Box::new(stream),
             Scheme::Https => {
                 let tls = self.connector().await?;
-                let handshake = tls.connect(self.server_name(address), stream).await;
+                let handshake = tls.connect(server_name(&self.address)?, stream).await;
                 Box::new(handshake.map_err(|error| self.tls_refused(error))?)
             }
         };
@@ -273,10 +273,6 @@ impl Fetcher {
         } else {
             Err(FetchError::Forbidden(address))
         }
-    }
-
-    fn server_name(&self, address: SocketAddr) -> ServerName<'static> {
-        ServerName::try_from(self.host().to_owned()).unwrap_or_else(|_| ServerName::from(address.ip()))
     }
 
     async fn exchange(
@@ -358,6 +354,15 @@ impl Fetcher {
     }
 }
 
+/// Whom the certificate must be for: what the plan names, never what a name server made of it.
+fn server_name(address: &str) -> Result<ServerName<'static>, FetchError> {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return Ok(ServerName::from(address.ip()));
+    }
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    ServerName::try_from(host.to_owned()).map_err(|_| FetchError::Address(address.to_owned()))
+}
+
 fn is_host_and_port(address: &str) -> bool {
     address
         .rsplit_once(':')
@@ -372,6 +377,28 @@ fn refuse_encoding(response: &Response<Incoming>) -> Result<(), FetchError> {
         Some(value) => {
             let name = value.to_str().unwrap_or("?").chars().take(20).collect();
             Err(FetchError::Encoded(name))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_for_what_the_plan_names_or_for_nothing() {
+        for (address, name) in [
+            ("llm.example.com:443", Some("llm.example.com")),
+            ("10.1.2.3:8443", Some("10.1.2.3")),
+            ("[fd00::1]:443", Some("fd00::1")),
+            // Resolvers take these two for 127.0.0.1.
+            ("127.1:443", None),
+            ("0x7f000001:443", Some("0x7f000001")),
+            ("-llm.example.com:443", None),
+            ("llm..example.com:443", None),
+        ] {
+            let name = name.and_then(|name| ServerName::try_from(name).ok());
+            assert_eq!(server_name(address).ok(), name, "{address}");
         }
     }
 }
