@@ -7,6 +7,7 @@ use crate::url::Url;
 use infmon_crds::v1alpha1::{Endpoint, EngineChoice, InferenceMonitorSpec, Scheme as SpecScheme, ServiceEndpoint};
 use infmon_engines::{Engine, Mapping};
 use infmon_samples::{Access, Credentials, Scheme, Target, TargetId};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -101,6 +102,7 @@ pub fn resolve(spec: &InferenceMonitorSpec, namespace: &dyn Namespace, policy: &
         policy,
         found: Resolution::default(),
         seen: BTreeSet::new(),
+        asked: BTreeMap::new(),
         way: match engine {
             None => "Auto".to_owned(),
             Some(Engine::Custom) => format!("{}-{}", Engine::Custom.as_str(), digest(&mapping)),
@@ -141,8 +143,10 @@ struct Resolver<'a> {
     spec: &'a InferenceMonitorSpec,
     policy: &'a AddressPolicy,
     found: Resolution,
-    /// The same server may be selected twice; counting it twice would double the queue.
+    /// The same pod may be selected twice; counting it twice would double the queue.
     seen: BTreeSet<String>,
+    /// Scheme and Secret that each server of a url is asked with.
+    asked: BTreeMap<String, (Scheme, Option<String>)>,
     engine: Option<Engine>,
     mapping: Mapping,
     /// Engine and mapping in the id of a target: who reads the same server in another way has a target of his own.
@@ -249,6 +253,20 @@ impl Resolver<'_> {
             );
             return self.problem(endpoint, &words, true);
         }
+        // Before its Secret is looked at: one that cannot be used must not make way for another way to ask the same server.
+        let secret = endpoint.credentials_secret_ref.as_ref();
+        let way = (url.scheme, secret.map(|reference| reference.name.clone()));
+        match self.asked.entry(url.address()) {
+            Entry::Vacant(free) => _ = free.insert(way),
+            Entry::Occupied(first) if *first.get() == way => return,
+            Entry::Occupied(_) => {
+                let words = format!(
+                    "{} is named twice with different credentials or scheme: keep one",
+                    url.address()
+                );
+                return self.problem(endpoint, &words, true);
+            }
+        }
         let (owner, credentials) = match self.credentials(endpoint, &url, namespace) {
             Ok(Given::Credentials(credentials, owner)) => (owner, Some(credentials)),
             Ok(Given::Nothing) => (String::new(), None),
@@ -276,13 +294,9 @@ impl Resolver<'_> {
     }
 
     fn push_url(&mut self, endpoint: &Endpoint, url: &Url, target: Option<Target>) {
-        let address = url.address();
-        if !self.seen.insert(format!("//{address}")) {
-            return;
-        }
         self.found.endpoints.push(ResolvedEndpoint {
             group: endpoint.name.clone(),
-            name: address,
+            name: url.address(),
             place: Place::Anywhere,
             serving: true,
             labels: endpoint.labels.clone(),

@@ -99,6 +99,27 @@ fn no_two_tenants_share_a_target_and_a_new_value_is_no_new_target() {
 }
 
 #[test]
+fn a_server_that_is_named_twice_is_asked_in_the_first_way_only() {
+    let resolve = |endpoints, secret| resolve(&of(endpoints), &Tenant(secret), &policy());
+    let (url, clear) = ("https://llm.test", "http://llm.test:443");
+    let gone = || SecretReading::Unusable(not_got("prod", "access", Missing::Secret));
+    // An unusable Secret first, and no way around it; then a usable one, and one that is awaited.
+    for (secret, measured) in [(gone(), 0), (secret_of("prod", CANARY), 1), (SecretReading::NotYet, 1)] {
+        for second in [by_url(url), by_url(clear)] {
+            let found = resolve(vec![guarded(url), second], secret.clone());
+            assert_eq!(found.endpoints.len(), measured, "{found:?}");
+            assert!(found.endpoints.iter().all(|endpoint| endpoint.labels["site"] == "fra"));
+            let told = |words: &str| found.problems.iter().any(|problem| problem.contains(words));
+            assert!(found.partial && told("llm.test:443 is named twice with different credentials or scheme"));
+        }
+    }
+    let twice = resolve(vec![guarded(url), guarded("https://LLM.test:443")], secret_of("prod", "a"));
+    assert!(twice.endpoints.len() == 1 && twice.problems.is_empty() && !twice.partial);
+    let twice = resolve(vec![guarded(url), guarded(url)], gone());
+    assert!(twice.endpoints.is_empty() && twice.problems.len() == 1);
+}
+
+#[test]
 fn without_its_secret_a_url_is_a_problem_or_waits_and_is_never_asked() {
     let answer = |missing| SecretReading::Unusable(not_got("prod", "access", missing));
     for (url, secret, words) in [
