@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Largest Secret that is used, all keys together.
 const BYTES_MAX: usize = 64 * 1024;
 
+/// Types of Secrets that are keys to the cluster itself: a slip with label and annotation must not send one away.
+const OF_THE_CLUSTER: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
+
 /// A Secret as the API server or a file has it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretData {
@@ -19,6 +22,8 @@ pub struct SecretData {
     pub namespace: String,
     /// Name.
     pub name: String,
+    /// Type; empty where none is named.
+    pub kind: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.
@@ -54,10 +59,17 @@ impl NamedCredentials {
         let SecretData {
             namespace,
             name,
+            kind,
             labels,
             annotations,
             data,
         } = secret;
+        if OF_THE_CLUSTER.contains(&kind.as_str()) {
+            return Err(format!(
+                "Secret {name} has the type {kind}: it lets in to this cluster and is sent nowhere; make a Secret of its own for the \
+                 server, kubectl create secret generic"
+            ));
+        }
         if labels.get(LABEL).map(String::as_str) != Some("true") {
             return Err(format!(
                 "Secret {name} lacks the label that lets a monitor send it: kubectl label secret {name} -n {namespace} {LABEL}=true"
@@ -163,6 +175,7 @@ mod tests {
         SecretData {
             namespace: "prod".into(),
             name: "llm".into(),
+            kind: "Opaque".into(),
             labels: BTreeMap::from([(LABEL.into(), "true".into())]),
             annotations: BTreeMap::from([(HOSTS.into(), "llm.example.com".into())]),
             data: data.collect(),
@@ -227,6 +240,24 @@ mod tests {
             assert!(error.contains(words) && !error.contains(CANARY), "{words}: {error}");
         }
         assert!(!format!("{:?}", secret(&[("token", CANARY)])).contains(CANARY));
+    }
+
+    #[test]
+    fn keys_to_the_cluster_are_not_sent() {
+        let read = |kind: &str| {
+            NamedCredentials::read(&SecretData {
+                kind: kind.into(),
+                ..secret(&[("token", CANARY)])
+            })
+        };
+        for kind in OF_THE_CLUSTER {
+            let error = read(kind).unwrap_err();
+            assert!(error.contains("llm has the type") && error.contains(kind), "{error}");
+            assert!(!error.contains(CANARY));
+        }
+        for kind in ["", "Opaque", "kubernetes.io/basic-auth", "kubernetes.io/tls", "example.com/own"] {
+            assert!(read(kind).is_ok(), "{kind}");
+        }
     }
 
     #[test]

@@ -121,6 +121,7 @@ fn read(document: &Node, faults: &mut Vec<Fault>) -> Option<SecretData> {
     Some(SecretData {
         namespace: text("namespace").unwrap_or(monitors::NAMESPACE).to_owned(),
         name: name.to_owned(),
+        kind: document.get("type").and_then(Node::text).unwrap_or_default().to_owned(),
         labels: texts(metadata.and_then(|metadata| metadata.get("labels"))),
         annotations: texts(metadata.and_then(|metadata| metadata.get("annotations"))),
         data,

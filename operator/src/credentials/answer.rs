@@ -50,6 +50,7 @@ pub(super) fn judge(namespace: &str, name: &str, got: kube::Result<String>) -> A
     let read = NamedCredentials::read(&SecretData {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
+        kind: secret.type_.unwrap_or_default(),
         labels: secret.metadata.labels.unwrap_or_default(),
         annotations: secret.metadata.annotations.unwrap_or_default(),
         data: data.into_iter().map(|(key, value)| (key, value.0)).collect(),

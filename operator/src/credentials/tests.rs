@@ -136,6 +136,8 @@ async fn a_secret_is_planned_only_while_it_is_in_order() {
         found.endpoints[0].target.is_none() && found.problems.is_empty(),
         "{found:?}"
     );
+    let mut of_the_cluster = secret("true");
+    of_the_cluster["type"] = "kubernetes.io/service-account-token".into();
     for (code, body, words) in [
         (
             404,
@@ -144,6 +146,7 @@ async fn a_secret_is_planned_only_while_it_is_in_order() {
         ),
         (403, failure(403), "Helm value credentials.namespaces"),
         (200, secret("no"), "kubectl label secret access -n prod"),
+        (200, of_the_cluster, "has the type kubernetes.io/service-account-token"),
         (500, failure(500), "could not be read"),
         (200, json!({"data": {"token": [CANARY]}}), "is no Secret"),
     ] {
