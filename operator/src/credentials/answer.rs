@@ -15,20 +15,46 @@ pub(super) enum Answer {
     /// The Secret as it is now, in order or not; or there is none, or it may not be read. What was known before is over.
     Told(SecretReading),
     /// Nobody knows: the API server was away or failed. What was known before may stay for a while.
-    Passing(String),
+    Passing {
+        /// For the conditions: our own words alone.
+        words: String,
+        /// For the log: what the client says.
+        detail: String,
+    },
+}
+
+/// Why there are no credentials, as far as two answers are told apart by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Something about the Secret, in words.
+    Told(String),
+    /// A fault that passes, in whatever words: addresses and ports in them change with every try.
+    Passing,
 }
 
 impl Answer {
-    pub(super) fn passing(namespace: &str, name: &str, words: &str) -> Self {
-        let words: String = words.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
-        Self::Passing(not_got(namespace, name, Missing::Answer(&words)))
+    pub(super) fn passing(namespace: &str, name: &str, words: &str, detail: &str) -> Self {
+        Self::Passing {
+            words: not_got(namespace, name, Missing::Answer(words)),
+            detail: detail.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect(),
+        }
     }
 
     /// Why there are no credentials.
-    pub(super) fn words(&self) -> Option<&str> {
+    pub(super) fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Told(SecretReading::Unusable(words)) | Self::Passing(words) => Some(words),
+            Self::Told(SecretReading::Unusable(words)) => Some(Cause::Told(words.clone())),
             Self::Told(_) => None,
+            Self::Passing { .. } => Some(Cause::Passing),
+        }
+    }
+
+    /// The same for the log.
+    pub(super) fn for_log(&self) -> Option<String> {
+        match self {
+            Self::Told(SecretReading::Unusable(words)) => Some(words.clone()),
+            Self::Told(_) => None,
+            Self::Passing { words, detail } => Some(format!("{words} ({detail})")),
         }
     }
 }
@@ -40,11 +66,23 @@ pub(super) fn judge(namespace: &str, name: &str, got: kube::Result<String>) -> A
         Ok(text) => text,
         Err(kube::Error::Api(status)) if status.code == 404 => return unusable(Missing::Secret),
         Err(kube::Error::Api(status)) if status.code == 403 => return unusable(Missing::Permission),
-        Err(error) => return Answer::passing(namespace, name, &error.to_string()),
+        Err(kube::Error::Api(status)) => {
+            let words = format!("the API server answered {}", status.code);
+            return Answer::passing(namespace, name, &words, &status.message);
+        }
+        Err(error) => {
+            let words = "the API server could not be asked (see the operator's log)";
+            return Answer::passing(namespace, name, words, &error.to_string());
+        }
     };
     // The error of the parser may hold a part of the text.
     let Ok(secret) = serde_json::from_str::<Secret>(&text) else {
-        return Answer::passing(namespace, name, "the answer of the API server is no Secret");
+        return Answer::passing(
+            namespace,
+            name,
+            "the answer of the API server is no Secret",
+            "not shown",
+        );
     };
     let data = secret.data.unwrap_or_default();
     let read = NamedCredentials::read(&SecretData {

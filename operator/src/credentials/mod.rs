@@ -35,8 +35,12 @@ pub async fn run(client: kube::Client, world: SharedWorld, shutdown: Cancellatio
         for (namespace, name) in schedule.want(wanted, Instant::now()) {
             world.change(|world, _| world.forget_secret(&namespace, &name));
         }
-        for key in schedule.take_due(Instant::now(), READS_MAX.saturating_sub(reads.len())) {
-            reads.spawn(read(client.clone(), key));
+        for ((namespace, name), reading) in schedule.lapsed(Instant::now()) {
+            world.change(|world, _| world.apply_secret(&namespace, &name, reading));
+        }
+        let began = Instant::now();
+        for key in schedule.take_due(began, READS_MAX.saturating_sub(reads.len())) {
+            reads.spawn(read(client.clone(), key, began));
         }
         let ended = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -44,9 +48,9 @@ pub async fn run(client: kube::Client, world: SharedWorld, shutdown: Cancellatio
             () = tokio::time::sleep(LOOK_EVERY) => continue,
         };
         // One that panicked is tried again when its time is over.
-        let Ok((key, answer)) = ended else { continue };
-        let words = answer.words().map(str::to_owned);
-        let noted = schedule.ended(&key, answer, Instant::now(), rand::random());
+        let Ok((key, began, answer)) = ended else { continue };
+        let words = answer.for_log();
+        let noted = schedule.ended(&key, began, answer, Instant::now(), rand::random());
         let (namespace, name) = key;
         if let Some(words) = words.filter(|_| noted.told) {
             tracing::warn!(
@@ -62,12 +66,17 @@ pub async fn run(client: kube::Client, world: SharedWorld, shutdown: Cancellatio
     }
 }
 
-async fn read(client: kube::Client, key: Key) -> (Key, Answer) {
+async fn read(client: kube::Client, key: Key, began: Instant) -> (Key, Instant, Answer) {
     let answer = match deadline("read of a Secret", DEADLINE, get(&client, &key)).await {
         Ok(got) => judge(&key.0, &key.1, got),
-        Err(late) => Answer::passing(&key.0, &key.1, &late.to_string()),
+        Err(late) => Answer::passing(
+            &key.0,
+            &key.1,
+            "the API server did not answer in time",
+            &late.to_string(),
+        ),
     };
-    (key, answer)
+    (key, began, answer)
 }
 
 /// As text, and taken apart here: the client would log an answer that it cannot read, with all that is in it.

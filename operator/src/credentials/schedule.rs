@@ -1,8 +1,9 @@
 //! Which Secret is read when, and what stays known while one cannot be read: pure, time and chance are arguments.
 
 use super::DEADLINE;
-use super::answer::Answer;
+use super::answer::{Answer, Cause};
 use infmon_evaluation::cluster::SecretReading;
+use infmon_evaluation::credentials::{Missing, not_got};
 use infmon_runtime::{Backoff, BackoffPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -43,8 +44,8 @@ struct Entry {
     again: bool,
     /// When it was read last and was in order.
     good: Option<Instant>,
-    /// The words that were logged last.
-    logged: Option<String>,
+    /// What was logged last.
+    logged: Option<Cause>,
     backoff: Backoff,
 }
 
@@ -108,33 +109,49 @@ impl Schedule {
         due
     }
 
-    /// Takes the answer to a read. `random` is in `0.0..1.0`.
-    pub(super) fn ended(&mut self, key: &Key, answer: Answer, now: Instant, random: f64) -> Noted {
-        // No monitor names it any more.
-        let Some(entry) = self.0.get_mut(key) else {
+    /// The Secrets that were in order and have not been read for too long, whether or not a read of them has ended.
+    pub(super) fn lapsed(&mut self, now: Instant) -> Vec<(Key, SecretReading)> {
+        let mut lapsed = Vec::new();
+        for (key, entry) in &mut self.0 {
+            if entry.good.take_if(|good| now >= *good + KEPT_FOR).is_some() {
+                let words = not_got(
+                    &key.0,
+                    &key.1,
+                    Missing::Answer("the API server was away for 10 minutes"),
+                );
+                lapsed.push((key.clone(), SecretReading::Unusable(words)));
+            }
+        }
+        lapsed
+    }
+
+    /// Takes the answer to the read that began at `began`. `random` is in `0.0..1.0`.
+    pub(super) fn ended(&mut self, key: &Key, began: Instant, answer: Answer, now: Instant, random: f64) -> Noted {
+        // No monitor names it any more, or a later read is under way or has ended: this answer is the older view.
+        let Some(entry) = self.0.get_mut(key).filter(|entry| entry.reading == Some(began)) else {
             return Noted::default();
         };
         entry.reading = None;
-        let words = answer.words().map(str::to_owned);
-        let told = words.is_some() && words != entry.logged;
+        let cause = answer.cause();
+        let told = cause.is_some() && cause != entry.logged;
         // Another fault than before: somebody is mending it, step by step.
-        if words.is_none() || told {
+        if cause.is_none() || told {
             entry.backoff.reset();
         }
-        let wait = if words.is_none() {
+        let wait = if cause.is_none() {
             EVERY.mul_f64(0.9 + 0.2 * random)
         } else {
             entry.backoff.next(random)
         };
         entry.due = now + if std::mem::take(&mut entry.again) { LEAST } else { wait };
-        entry.logged = words;
+        entry.logged = cause;
         let reading = match answer {
             Answer::Told(reading) => {
                 entry.good = matches!(reading, SecretReading::Usable(_)).then_some(now);
                 Some(reading)
             }
-            Answer::Passing(_) if entry.good.is_some_and(|good| now < good + KEPT_FOR) => None,
-            Answer::Passing(words) => {
+            Answer::Passing { .. } if entry.good.is_some_and(|good| now < good + KEPT_FOR) => None,
+            Answer::Passing { words, .. } => {
                 entry.good = None;
                 Some(SecretReading::Unusable(words))
             }
@@ -172,6 +189,13 @@ mod tests {
         Answer::Told(SecretReading::Unusable(words.into()))
     }
 
+    /// Ends the read that is under way, or one that begins now.
+    fn end(schedule: &mut Schedule, answer: Answer, now: Instant, random: f64) -> Noted {
+        let entry = schedule.0.get_mut(&key("a"));
+        let began = entry.map_or(now, |entry| *entry.reading.get_or_insert(now));
+        schedule.ended(&key("a"), began, answer, now, random)
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
@@ -181,11 +205,11 @@ mod tests {
         assert!(schedule.want(wanted(&["a"], 1), start).is_empty());
         assert_eq!(schedule.take_due(start, 4), [key("a")]);
         assert!(schedule.take_due(start, 4).is_empty(), "one read at a time");
-        let noted = schedule.ended(&key("a"), usable(), start, 0.0);
+        let noted = end(&mut schedule, usable(), start, 0.0);
         assert!(matches!(noted.reading, Some(SecretReading::Usable(_))) && !noted.told);
         assert!(schedule.take_due(start + 53 * SECOND, 4).is_empty());
         assert_eq!(schedule.take_due(start + 54 * SECOND, 4), [key("a")]);
-        schedule.ended(&key("a"), usable(), start + 54 * SECOND, 1.0);
+        end(&mut schedule, usable(), start + 54 * SECOND, 1.0);
         assert!(
             schedule.take_due(start + 119 * SECOND, 4).is_empty(),
             "66 s with the most jitter"
@@ -195,7 +219,7 @@ mod tests {
         assert_eq!(schedule.take_due(start + 61 * SECOND, 4), [key("a")]);
         // A change while it is read: the answer may be from before it.
         schedule.want(wanted(&["a"], 3), start + 61 * SECOND);
-        schedule.ended(&key("a"), usable(), start + 62 * SECOND, 0.0);
+        end(&mut schedule, usable(), start + 62 * SECOND, 0.0);
         assert_eq!(schedule.take_due(start + 63 * SECOND, 4), [key("a")]);
     }
 
@@ -218,25 +242,70 @@ mod tests {
         let fresh = || {
             let mut schedule = Schedule::default();
             schedule.want(wanted(&["a"], 1), start);
-            schedule.ended(&key("a"), usable(), start, 0.0);
+            end(&mut schedule, usable(), start, 0.0);
             schedule
         };
-        let away = || Answer::passing("prod", "a", "timed out");
+        let away = |port: u16| Answer::passing("prod", "a", "timed out", &format!("from port {port}"));
         let mut schedule = fresh();
-        let kept = schedule.ended(&key("a"), away(), start + KEPT_FOR - SECOND, 0.0);
+        let kept = end(&mut schedule, away(1), start + KEPT_FOR - SECOND, 0.0);
         assert_eq!((kept.reading, kept.told), (None, true));
-        let lost = schedule.ended(&key("a"), away(), start + KEPT_FOR, 0.0);
-        assert!(matches!(lost.reading, Some(SecretReading::Unusable(words)) if words.contains("timed out")));
-        assert!(!lost.told, "the same words once");
+        let lost = end(&mut schedule, away(2), start + KEPT_FOR, 0.0);
+        assert!(
+            matches!(lost.reading, Some(SecretReading::Unusable(words)) if words.contains("timed out") && !words.contains("port"))
+        );
+        assert!(!lost.told, "once, whatever the client says");
         let mut schedule = fresh();
         for words in ["gone", "forbidden"] {
-            let noted = schedule.ended(&key("a"), unusable(words), start + SECOND, 0.0);
+            let noted = end(&mut schedule, unusable(words), start + SECOND, 0.0);
             assert_eq!(noted.reading, Some(SecretReading::Unusable(words.into())));
             assert!(noted.told);
         }
         // After that nothing is left to be kept.
-        let noted = schedule.ended(&key("a"), away(), start + 2 * SECOND, 0.0);
+        let noted = end(&mut schedule, away(3), start + 2 * SECOND, 0.0);
         assert!(matches!(noted.reading, Some(SecretReading::Unusable(_))));
+    }
+
+    #[test]
+    fn what_is_kept_lapses_although_no_read_ends() {
+        let start = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.want(wanted(&["a"], 1), start);
+        end(&mut schedule, usable(), start, 0.0);
+        assert!(schedule.lapsed(start + KEPT_FOR - SECOND).is_empty());
+        let lapsed = schedule.lapsed(start + KEPT_FOR);
+        assert!(
+            matches!(&lapsed[..], [(lapsed, SecretReading::Unusable(words))] if *lapsed == key("a") && words.contains("10 minutes")),
+            "{lapsed:?}"
+        );
+        assert!(schedule.lapsed(start + KEPT_FOR).is_empty(), "told once");
+    }
+
+    #[test]
+    fn the_answer_to_an_older_read_is_not_heard() {
+        let start = Instant::now();
+        let later = start + 2 * DEADLINE;
+        let mut schedule = Schedule::default();
+        schedule.want(wanted(&["a"], 1), start);
+        assert_eq!(schedule.take_due(start, 1), [key("a")]);
+        assert_eq!(schedule.take_due(later, 1), [key("a")], "the first never ended");
+        assert_eq!(schedule.ended(&key("a"), start, usable(), later, 0.0), Noted::default());
+        let gone = schedule.ended(&key("a"), later, unusable("gone"), later, 0.0);
+        assert_eq!(gone.reading, Some(SecretReading::Unusable("gone".into())));
+        assert_eq!(schedule.ended(&key("a"), start, usable(), later, 0.0), Noted::default());
+    }
+
+    #[test]
+    fn client_words_that_change_neither_log_nor_hurry() {
+        let mut now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.want(wanted(&["a"], 1), now);
+        for (port, wait) in [(1, 2), (2, 4), (3, 8), (4, 16)] {
+            let answer = Answer::passing("prod", "a", "away", &format!("from port {port}"));
+            assert_eq!(end(&mut schedule, answer, now, 1.0).told, port == 1);
+            assert!(schedule.take_due(now + wait * SECOND - SECOND / 2, 1).is_empty());
+            now += wait * SECOND;
+            assert_eq!(schedule.take_due(now, 1), [key("a")]);
+        }
     }
 
     #[test]
@@ -245,7 +314,7 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.want(wanted(&["a"], 1), now);
         for wait in [2, 4, 8, 16, 32, 60, 60] {
-            schedule.ended(&key("a"), unusable("no label"), now, 1.0);
+            end(&mut schedule, unusable("no label"), now, 1.0);
             assert!(
                 schedule
                     .take_due(now + Duration::from_secs(wait) - SECOND, 1)
@@ -254,7 +323,7 @@ mod tests {
             now += Duration::from_secs(wait);
             assert_eq!(schedule.take_due(now, 1), [key("a")]);
         }
-        schedule.ended(&key("a"), unusable("no hosts"), now, 1.0);
+        end(&mut schedule, unusable("no hosts"), now, 1.0);
         assert_eq!(schedule.take_due(now + 2 * SECOND, 1), [key("a")], "the next fault");
     }
 
@@ -264,7 +333,7 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.want(wanted(&["a", "b"], 1), start);
         assert_eq!(schedule.want(wanted(&["b"], 1), start), [key("a")]);
-        assert_eq!(schedule.ended(&key("a"), usable(), start, 0.0), Noted::default());
+        assert_eq!(end(&mut schedule, usable(), start, 0.0), Noted::default());
         assert!(!schedule.take_due(start, 9).contains(&key("a")));
     }
 }
