@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -147,7 +147,7 @@ impl LinkClient {
 
     /// Keeps a stream to every replica until `shutdown`: plans come out of `plan`, every new report is sent on every stream.
     ///
-    /// The last plan stays in force while no replica is connected.
+    /// The last plan stays in force while no replica is connected; after 10 minutes without the targets that are shown a secret.
     pub async fn run(
         self,
         plan: watch::Sender<Arc<Plan>>,
@@ -171,6 +171,7 @@ impl LinkClient {
         let work = async {
             loop {
                 interval.tick().await;
+                replicas.shared.choose(|choice| choice.let_go(Instant::now()));
                 replicas.refresh().await;
             }
         };

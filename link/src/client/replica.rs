@@ -33,7 +33,7 @@ impl Replica {
         loop {
             let begun = Instant::now();
             let error = stream::run(address, &shared).await;
-            shared.choose(|choice| choice.lost(address));
+            shared.choose(|choice| choice.lost(address, Instant::now()));
             if !wanted.load(Ordering::Relaxed) {
                 break;
             }

@@ -10,7 +10,7 @@ use infmon_gpu::{
 };
 use infmon_samples::{
     Failure, FailureKind, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, Observation,
-    Recognition, Report, TargetId, TargetReport,
+    Recognition, Report, Scheme, TargetId, TargetReport,
 };
 use proptest::prelude::*;
 use prost::Message;
