@@ -254,7 +254,11 @@ async fn a_server_that_echoes_what_it_is_shown_is_not_quoted() {
     for (status, kind, words) in [
         ("200 OK", FailureKind::Malformed, "the body is JSON"),
         ("400 Bad Request", FailureKind::HttpStatus, "answers 400 on /metrics"),
-        ("500 Internal Server Error", FailureKind::HttpStatus, "see the server's log"),
+        (
+            "500 Internal Server Error",
+            FailureKind::HttpStatus,
+            "see the server's log",
+        ),
     ] {
         let server = Guarded::start(&pair, None, answer(status, "", &echo)).await;
         // It looks for the canary.

@@ -255,7 +255,13 @@ mod tests {
             assert!(error.contains("llm has the type") && error.contains(kind), "{error}");
             assert!(!error.contains(CANARY));
         }
-        for kind in ["", "Opaque", "kubernetes.io/basic-auth", "kubernetes.io/tls", "example.com/own"] {
+        for kind in [
+            "",
+            "Opaque",
+            "kubernetes.io/basic-auth",
+            "kubernetes.io/tls",
+            "example.com/own",
+        ] {
             assert!(read(kind).is_ok(), "{kind}");
         }
     }

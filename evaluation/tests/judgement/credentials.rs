@@ -114,7 +114,10 @@ fn a_server_that_is_named_twice_is_asked_in_the_first_way_only() {
             assert!(found.partial && told("llm.test:443 is named twice with different credentials or scheme"));
         }
     }
-    let twice = resolve(vec![guarded(url), guarded("https://LLM.test:443")], secret_of("prod", "a"));
+    let twice = resolve(
+        vec![guarded(url), guarded("https://LLM.test:443")],
+        secret_of("prod", "a"),
+    );
     assert!(twice.endpoints.len() == 1 && twice.problems.is_empty() && !twice.partial);
     let twice = resolve(vec![guarded(url), guarded(url)], gone());
     assert!(twice.endpoints.is_empty() && twice.problems.len() == 1);

@@ -8,8 +8,8 @@ use super::state::{Failing, Good};
 use http::StatusCode;
 use http::uri::PathAndQuery;
 use infmon_engines::{
-    BodyReader, Engine, EngineSample, Explanation, HttpProblem, ReadError, Reading, explain_http_of, merge_loads, merge_models,
-    merge_props, merge_slots, read_loads, read_props, read_router_models, read_slots, router_query,
+    BodyReader, Engine, EngineSample, Explanation, HttpProblem, ReadError, Reading, explain_http_of, merge_loads,
+    merge_models, merge_props, merge_slots, read_loads, read_props, read_router_models, read_slots, router_query,
 };
 use infmon_samples::{FailureKind, Recognition, Target};
 use std::time::{Duration, Instant};
