@@ -9,7 +9,13 @@
 //! The bridge lives in the control plane's namespace, so the machine's own firewall never sees what nodes say to each other, and the
 //! machine has one interface to remove.
 
-use std::{net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use infmon_control_plane::process;
@@ -17,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 /// How long one `ip` command may take; it waits for a kernel lock at most.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Where `ip` keeps the files that stand for namespaces.
+const FOLDER: &str = "/run/netns";
 /// How many clusters fit beside each other: each takes a /24 for its nodes and a /16 for its pods.
 const PLACES: u8 = 15;
 /// Most nodes of a cluster; a bound for addresses, not for the machine.
@@ -101,7 +109,7 @@ impl Network {
     /// The file that stands for a namespace.
     #[must_use]
     pub fn file(namespace: &str) -> PathBuf {
-        PathBuf::from("/run/netns").join(namespace)
+        Path::new(FOLDER).join(namespace)
     }
 
     /// The machine's interface into the cluster. The kernel takes 15 characters.
@@ -184,8 +192,22 @@ impl Network {
         if run(&["link", "show", &interface]).is_ok() {
             run(&["link", "delete", &interface])?;
         }
-        remove_namespace(&self.namespace())
+        remove_namespace(&self.namespace())?;
+        release_folder()
     }
+}
+
+/// `ip` mounts its folder on itself with the first namespace and leaves it so after the last. Nobody needs that while it is empty, and `ip` mounts it
+/// again.
+fn release_folder() -> anyhow::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mounted = mounts.lines().any(|line| line.split(' ').nth(1) == Some(FOLDER));
+    if mounted && fs::read_dir(FOLDER)?.next().is_none() {
+        let mut command = Command::new("umount");
+        command.arg(FOLDER);
+        process::run(command, "", LIMIT).context("the folder of network namespaces")?;
+    }
+    Ok(())
 }
 
 fn remove_namespace(name: &str) -> anyhow::Result<()> {
