@@ -79,7 +79,13 @@ fn a_faulty_gpu_is_named_with_its_pod_and_the_next_step() -> anyhow::Result<()> 
         *gpu = gpu.clone().fail(ReturnCode::UNINITIALIZED);
     }
     daemon.driver.write(&gone)?;
-    monitor.wait_for("GPUsHealthy", "Unknown", Duration::from_secs(15))?;
+    eventually("the driver is gone", Duration::from_secs(15), || {
+        ensure!(daemon.process.log().contains("no GPU data"));
+        Ok(())
+    })?;
+    // Silence disproves nothing: what the GPU showed stands until it begins anew.
+    let kept = monitor.condition("GPUsHealthy")?;
+    ensure!(kept.status == "False" && kept.reason == "Xid", "{kept:?}");
     daemon.driver.write(&good)?;
     let begun = Instant::now();
     monitor.wait_for("GPUsHealthy", "True", Duration::from_secs(60))?;
