@@ -28,7 +28,6 @@ mod outcomes;
 mod plan;
 mod props;
 mod reader;
-mod renamed;
 mod router;
 mod sample;
 mod scalar;
