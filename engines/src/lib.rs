@@ -28,6 +28,7 @@ mod outcomes;
 mod plan;
 mod props;
 mod reader;
+mod renamed;
 mod router;
 mod sample;
 mod scalar;

@@ -7,6 +7,7 @@ use crate::histogram::HistogramFold;
 use crate::inspection::FieldValues;
 use crate::outcomes::{Outcomes, OutcomesFold};
 use crate::reader::Reading;
+use crate::renamed::renamed;
 use crate::sample::{Engine, EngineSample};
 use crate::scalar::ScalarFold;
 use crate::similar::Unread;
@@ -76,6 +77,8 @@ pub(crate) struct Plan {
     adapters: Vec<AdapterSet>,
     required: &'static [Required],
     wanted: Vec<Wanted>,
+    /// Counters and histograms that seem to have another name now.
+    renamed: Vec<&'static str>,
     hint: String,
     /// The hint names similar names of the body.
     similar: bool,
@@ -134,8 +137,17 @@ impl Plan {
                 similar.push(name);
             }
         }
-        let renamed = !similar.is_empty();
-        let hint = if !renamed {
+        let is_known = |field| {
+            scalars.iter().any(|fold| fold.field == field) || histograms.iter().any(|(known, _)| *known == field)
+        };
+        let renamed = renamed(engine, is_known, &unread);
+        for name in renamed.iter().flat_map(|renamed| &renamed.similar) {
+            if !similar.contains(name) {
+                similar.push(name);
+            }
+        }
+        let has_similar = !similar.is_empty();
+        let hint = if !has_similar {
             hint
         } else {
             format!(
@@ -155,7 +167,8 @@ impl Plan {
             required,
             wanted: Vec::new(),
             hint,
-            similar: renamed,
+            similar: has_similar,
+            renamed: renamed.iter().map(|renamed| renamed.name).collect(),
         }
     }
 
@@ -258,6 +271,7 @@ impl Plan {
                     }
                 }),
         );
+        missing.extend(self.renamed.iter().map(|&name| name.to_owned()));
         let unknown = |wanted: &&Wanted| !is_known(sample, wanted.field);
         missing.extend(self.wanted.iter().filter(unknown).map(|wanted| {
             let note = if wanted.found { NOT_USABLE } else { "" };

@@ -11,25 +11,46 @@ const TOLD_LIMIT: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unread {
     names: Vec<String>,
+    /// Counters and buckets of tokens.
+    counting: Vec<String>,
+    /// The name noted last: the series of a family stand together, and most are buckets.
+    last: Vec<u8>,
 }
 
 impl Unread {
     /// Takes a name of a sample line into account.
     pub(crate) fn note(&mut self, name: &[u8]) {
-        // Most names of a body; of no other kind than `is_other_kind` says, and told by their end.
-        let other_kind: [&[u8]; 4] = [b"_bucket", b"_created", b"_total", b"_sum"];
-        if other_kind.iter().any(|end| name.ends_with(end))
-            || self.names.last().is_some_and(|last| last.as_bytes() == name)
-            || self.names.len() == NAME_LIMIT
-            || name.len() > NAME_BYTES
-        {
+        if self.last == name || name.len() > NAME_BYTES {
             return;
         }
-        if let Ok(name) = std::str::from_utf8(name)
-            && !self.names.iter().any(|known| known == name)
-        {
-            self.names.push(name.to_owned());
+        self.last.clear();
+        self.last.extend_from_slice(name);
+        if is_of_tokens(name) {
+            push(&mut self.counting, name);
         }
+        // Most names of a body; of no other kind than `is_other_kind` says, and told by their end.
+        let other_kind: [&[u8]; 4] = [b"_bucket", b"_created", b"_total", b"_sum"];
+        if !other_kind.iter().any(|end| name.ends_with(end)) {
+            push(&mut self.names, name);
+        }
+    }
+
+    /// The counters, or the histograms, of tokens that have all the words of `expected`.
+    pub(crate) fn counting_like(&self, expected: &str) -> Vec<&str> {
+        let is_counter = expected.ends_with(COUNTER);
+        let wanted: Vec<&str> = token_words(expected).collect();
+        let mut found: Vec<&str> = self
+            .counting
+            .iter()
+            .filter(|name| name.ends_with(COUNTER) == is_counter)
+            .map(|name| name.strip_suffix(BUCKET).unwrap_or(name))
+            .filter(|name| {
+                let has = |word: &&str| token_words(name).any(|other| other == *word);
+                !wanted.is_empty() && wanted.iter().all(has)
+            })
+            .collect();
+        found.truncate(TOLD_LIMIT);
+        found
     }
 
     /// The names that read like `expected`.
@@ -50,6 +71,37 @@ impl Unread {
         found.truncate(TOLD_LIMIT);
         found
     }
+}
+
+const COUNTER: &str = "_total";
+const BUCKET: &str = "_bucket";
+
+/// Whether a name is that of a counter or bucket that has to do with tokens.
+fn is_of_tokens(name: &[u8]) -> bool {
+    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+    (name.ends_with(COUNTER.as_bytes()) || name.ends_with(BUCKET.as_bytes())) && (has(b"token") || has(b"ttft"))
+}
+
+/// Adds a name that is not there yet, within the bounds.
+fn push(names: &mut Vec<String>, name: &[u8]) {
+    if names.len() == NAME_LIMIT {
+        return;
+    }
+    if let Ok(name) = std::str::from_utf8(name)
+        && !names.iter().any(|known| known == name)
+    {
+        names.push(name.to_owned());
+    }
+}
+
+/// The words that tell counters of tokens, and the time to the first one, from others.
+fn token_words(name: &str) -> impl Iterator<Item = &str> {
+    name.split(['_', ':']).filter_map(|word| match word {
+        "generation" | "generated" | "generate" | "output" | "completion" => Some("generated"),
+        "prompt" | "prompts" | "input" | "prefill" => Some("prompt"),
+        "first" | "ttft" => Some("first"),
+        _ => None,
+    })
 }
 
 /// True for times, counters and histograms, which a gauge is not renamed to.

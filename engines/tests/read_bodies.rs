@@ -442,3 +442,19 @@ fn a_reading_stays_small_whatever_the_body_holds() {
     assert!(read(bounds(256).as_bytes()).sample.latency.end_to_end.is_some());
     assert_eq!(read(bounds(257).as_bytes()).sample.latency.end_to_end, None);
 }
+
+#[test]
+fn a_counter_or_histogram_with_another_name_is_missing_and_one_not_counted_yet_is_not() {
+    let gauges = "vllm:num_requests_waiting 0\nvllm:num_requests_running 1\nvllm:kv_cache_usage_perc 0.5\n";
+    let reading = read(gauges.as_bytes());
+    assert_eq!((reading.missing, reading.hint), (vec![], String::new()));
+    let more = "vllm:output_tokens_total 5\nvllm:ttft_seconds_bucket{le=\"+Inf\"} 1\n";
+    let reading = read(format!("{gauges}{more}").as_bytes());
+    assert_eq!(
+        reading.missing,
+        ["vllm:generation_tokens_total", "vllm:time_to_first_token_seconds"]
+    );
+    for words in ["after a rename", "vllm:output_tokens_total", "vllm:ttft_seconds"] {
+        assert!(reading.hint.contains(words), "{}", reading.hint);
+    }
+}
