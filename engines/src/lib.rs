@@ -4,6 +4,7 @@
 //! as JSON, and [`explain_http`] says what an HTTP error of a metrics path means. An engine is a module with a table of series,
 //! newest names first, and the few facts that a table cannot hold. For any other server the user gives the table, as a [`Mapping`].
 
+mod absence;
 mod collector;
 mod custom;
 mod detect;
@@ -40,6 +41,7 @@ mod triton;
 mod trtllm;
 mod vllm;
 
+pub use absence::{Absence, why_absent};
 pub use custom::{Aggregation, MappedSeries, Mapping, MappingError, Unit};
 pub use error::ReadError;
 pub use explanation::{Explanation, HttpProblem, explain_http, explain_http_of};

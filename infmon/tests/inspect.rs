@@ -121,7 +121,8 @@ fn the_text_names_the_series_of_each_field() {
         "\nwaiting                      8                   vllm:num_requests_waiting (2 series)\n",
         "\nkvCacheCapacityTokens        853344              vllm:cache_config_info (2 series)\n",
         "\nlatency.queueTime            80, mean 21.6 ms    vllm:request_queue_time_seconds (2 series)\n",
-        "\nAbsent: maxConcurrency, ",
+        "\n  loraAdapters: --enable-lora\n",
+        "\n  maxConcurrency: not published by VLLM\n",
         "vllm:iteration_tokens_total 32",
     ] {
         assert!(out.contains(line), "{line:?}:\n{out}");

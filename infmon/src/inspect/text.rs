@@ -3,7 +3,7 @@
 use super::families::plural;
 use super::fields::{Fields, NAMES};
 use crate::table;
-use infmon_engines::{EngineSample, Family, FieldSource, Inspection, Reading};
+use infmon_engines::{Absence, EngineSample, Family, FieldSource, Inspection, Reading, why_absent};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -65,10 +65,7 @@ impl View {
             let lines = table::wrapped(next, WIDTH - "Next: ".len());
             let _ = writeln!(text, "Next: {}", lines.join("\n      "));
         }
-        let absent = self.absent();
-        if !absent.is_empty() {
-            wrapped(&mut text, "Absent: ", &absent);
-        }
+        self.absent(&mut text);
         self.ignored(&mut text);
         text
     }
@@ -129,14 +126,43 @@ impl View {
         }
     }
 
-    /// Fields that nothing in the body feeds.
-    fn absent(&self) -> Vec<String> {
+    /// Fields that nothing in the body feeds, those with one reason together.
+    fn absent(&self, text: &mut String) {
         let fields = Fields::of(&self.sample);
-        NAMES
-            .into_iter()
-            .filter(|name| fields.get(name).is_none() && self.sources.iter().all(|source| source.field != *name))
-            .map(str::to_owned)
-            .collect()
+        let mut unexplained = Vec::new();
+        let mut explained: Vec<(Absence, Vec<&str>)> = Vec::new();
+        for name in NAMES {
+            if fields.get(name).is_some() || self.sources.iter().any(|source| source.field == name) {
+                continue;
+            }
+            match why_absent(&self.sample, name) {
+                None => unexplained.push(name.to_owned()),
+                Some(why) => match explained.iter_mut().find(|(other, _)| *other == why) {
+                    Some((_, names)) => names.push(name),
+                    None => explained.push((why, vec![name])),
+                },
+            }
+        }
+        // What can be had comes first.
+        explained.sort_by_key(|(why, _)| *why == Absence::Never);
+        if unexplained.is_empty() && !explained.is_empty() {
+            text.push_str("Absent:\n");
+        } else if !unexplained.is_empty() {
+            wrapped(text, "Absent: ", &unexplained);
+        }
+        let engine = self
+            .sample
+            .engine_behind()
+            .map_or("the server", |engine| engine.as_str());
+        for (why, names) in explained {
+            let names = names.join(", ");
+            let line = match why {
+                Absence::Given(words) => format!("{names}: {words}"),
+                Absence::Never => format!("{names}: not published by {engine}"),
+            };
+            let lines = table::wrapped(&line, WIDTH - 4);
+            let _ = writeln!(text, "  {}", lines.join("\n    "));
+        }
     }
 
     fn ignored(&self, text: &mut String) {
