@@ -4,6 +4,7 @@
 //! is to measure; [`Observations`] holds what the daemons reported; [`evaluate`] judges; [`status`] turns the judgement into the
 //! resource's status and says whether it is worth a write; [`metric`] answers an HPA.
 
+mod capacity;
 pub mod cluster;
 pub mod credentials;
 mod evaluate;
@@ -20,6 +21,7 @@ mod traffic;
 mod url;
 mod words;
 
+pub use capacity::{Capacity, NAMES_MAX};
 pub use credentials::NamedCredentials;
 pub use evaluate::{Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Sharing, Verdict, evaluate};
 pub use hold::Hold;

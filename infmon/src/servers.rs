@@ -67,7 +67,7 @@ pub(crate) async fn bind(
 fn index(simulated: bool) -> String {
     let simulated = if simulated { "   SIMULATED" } else { "" };
     format!(
-        "inference-monitor {}{simulated}\n\n/metrics           for Prometheus\n/api/v1/monitors   monitors with their status of this moment, JSON\n/api/v1/nodes      GPUs, JSON\n/apis              metrics as an HPA reads them\n",
+        "inference-monitor {}{simulated}\n\n/metrics           for Prometheus\n/api/v1/monitors   monitors with their status of this moment, JSON\n/api/v1/monitors/NAMESPACE/NAME/endpoints   what each server said last, JSON\n/api/v1/nodes      GPUs, JSON\n/apis              metrics as an HPA reads them\n",
         env!("CARGO_PKG_VERSION")
     )
 }

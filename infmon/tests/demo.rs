@@ -124,6 +124,8 @@ fn the_demo_tells_its_story_within_a_minute() {
         "{monitors}"
     );
     assert!(monitors.contains(r#""endpoints":"2/2""#), "{monitors}");
+    let endpoints = get(&address, "/api/v1/monitors/default/chat/endpoints");
+    assert!(endpoints.contains(r#""generatedTokensTotal":"#), "{endpoints}");
     assert!(get(&address, "/api/v1/nodes").contains("NVIDIA H100"));
     let metrics = get(&address, "/metrics");
     for line in [

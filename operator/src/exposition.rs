@@ -1,11 +1,13 @@
 //! The operator's own `/metrics` for Prometheus: read from the world at scrape time, so that what is gone vanishes and what is stale
 //! is left out instead of frozen.
 
+mod capacity;
 mod traffic;
 
 use crate::leadership::Claim;
 use crate::world::{SharedWorld, World};
-use infmon_evaluation::{Moment, Outcome};
+use capacity::CapacityFamilies;
+use infmon_evaluation::{Capacity, Moment, Outcome, Totals};
 use infmon_link::LinkServerCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -112,6 +114,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         None,
     );
     let mut traffic = TrafficFamilies::new();
+    let mut capacity = CapacityFamilies::new();
     let mut conditions = gauge(
         "infmon_monitor_condition",
         "1 for the status that a condition has: True, False or Unknown",
@@ -128,6 +131,9 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         gpus.add(&labels, verdict.gpu_age.map(|_| verdict.gpus.len() as f64));
         throttled.add(&labels, verdict.throttled_gpus_of_all().map(|gpus| gpus as f64));
         traffic.add(&labels, &verdict.traffic);
+        let stale_after = monitor.stale_after();
+        let totals = Totals::of(&monitor.resolution, world.observations(), stale_after, now);
+        capacity.add(&labels, &Capacity::of(&totals));
         for finding in &verdict.findings {
             for outcome in [Outcome::True, Outcome::False, Outcome::Unknown] {
                 let mut labels = labels.clone();
@@ -141,6 +147,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
     }
     let mut all = vec![waiting, running, kv, endpoints, fresh, gpus, throttled, conditions];
     all.extend(traffic.into_families());
+    all.extend(capacity.into_families());
     all.extend(node_families(world, now));
     all
 }

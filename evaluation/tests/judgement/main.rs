@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
 
 mod availability;
+mod capacity;
 mod credentials;
 mod custom;
 mod gpu_health;

@@ -225,8 +225,8 @@ pub(crate) struct Scene {
     pub(crate) watched_since: Moment,
     pub(crate) memory: Memory,
     pub(crate) now: u64,
-    observations: Observations,
-    resolution: Resolution,
+    pub(crate) observations: Observations,
+    pub(crate) resolution: Resolution,
     counted: Option<u64>,
 }
 
