@@ -225,14 +225,16 @@ pub(super) fn recognized(totals: &Totals<'_>, settling: bool) -> Finding {
 /// Reason and words of what was not understood; `None` where all was, or where nothing was read.
 fn not_recognized(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> Option<(&'static str, String)> {
     match state {
-        EndpointState::Failing { failure, .. } if failure.kind.is_recognition() => Some((
-            reason_of(failure.kind),
-            format!(
-                "{}: {}",
-                endpoint.name,
-                clause_or(&failure.message, failure.kind.as_str())
-            ),
-        )),
+        EndpointState::Failing { failure, .. } if failure.kind.is_recognition() || asks_for_a_step(failure.kind) => {
+            Some((
+                reason_of(failure.kind),
+                format!(
+                    "{}: {}",
+                    endpoint.name,
+                    clause_or(&failure.message, failure.kind.as_str())
+                ),
+            ))
+        }
         EndpointState::Misread { asked, found } => {
             let words = misread(*asked, *found);
             Some((reason::UNKNOWN_ENGINE, format!("{}: {words}", endpoint.name)))
@@ -251,6 +253,11 @@ fn not_recognized(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> Opt
         }
         _ => None,
     }
+}
+
+/// The server answers, and says what its metrics need before anyone can read them: a flag, or credentials.
+const fn asks_for_a_step(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::MetricsDisabled | FailureKind::Unauthorized)
 }
 
 fn reason_of(kind: FailureKind) -> &'static str {
