@@ -7,9 +7,12 @@
 
 #[path = "../../engines/tests/reference/mod.rs"]
 mod reference;
+#[path = "sample.rs"]
+mod sample;
 
-use infmon_engines::{BodyReader, Engine, EngineSample, ReadError, Reading, inspect};
+use infmon_engines::{BodyReader, Engine, Field, MappedSeries, Mapping, ReadError, Reading, Unit, inspect};
 use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
 
 /// Between two bodies; no UTF-8 has it.
 const BETWEEN: u8 = 0xfe;
@@ -29,12 +32,12 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(reference::series_of_product(body), None, "the reference refuses it");
         }
     }
-    for forced in [None, Engine::ALL.get(input.len() % (2 * Engine::ALL.len())).copied()] {
-        let mut reader = BodyReader::new(forced);
+    let forced = Engine::ALL.get(input.len() % (2 * Engine::ALL.len())).copied();
+    for mut reader in [BodyReader::new(None), BodyReader::new(forced), BodyReader::custom(MAPPING.clone())] {
         let mut reading = Reading::default();
         for body in [first, &second, first] {
             let again = reader.read_into(body, &mut reading);
-            let fresh = BodyReader::new(forced).read(body);
+            let fresh = reader.anew().read(body);
             match (&again, &fresh) {
                 (Ok(()), Ok(fresh)) => assert_eq!(&reading, fresh, "a layout changes the reading"),
                 (again, fresh) => assert_eq!(again.as_ref().err(), fresh.as_ref().err()),
@@ -50,61 +53,33 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
+/// What a user maps: series of the recorded bodies of several engines, with each unit and kind of number, and labels.
+static MAPPING: LazyLock<Mapping> = LazyLock::new(|| {
+    let series = |field, name: &str, unit, labels: &[(&str, &str)]| MappedSeries {
+        field,
+        name: name.to_owned(),
+        labels: labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        unit,
+        aggregation: None,
+    };
+    let mapped = vec![
+        series(Field::Waiting, "vllm:num_requests_waiting", None, &[]),
+        series(Field::Running, "sglang:num_running_reqs", None, &[("priority", "")]),
+        series(Field::KvCacheUsage, "vllm:kv_cache_usage_perc", Some(Unit::Percent), &[("engine", "0")]),
+        series(Field::GeneratedTokens, "llamacpp:tokens_predicted_total", None, &[]),
+        series(Field::RequestsSucceeded, "tgi_request_success", None, &[]),
+        series(Field::TimeToFirstToken, "vllm:time_to_first_token_seconds", None, &[]),
+        series(Field::EndToEnd, "tgi_request_duration", Some(Unit::Milliseconds), &[]),
+        series(Field::QueueTime, "nv_inference_queue_duration_us", Some(Unit::Microseconds), &[]),
+    ];
+    Mapping::new(mapped, Some("model_name".to_owned())).expect("the mapping is one")
+});
+
 /// What every reading has to be, and every error.
 fn check(read: &Result<Reading, ReadError>) {
     match read {
-        Ok(reading) => check_sample(&reading.sample),
+        Ok(reading) => sample::check(&reading.sample),
         Err(error) => assert!(error.to_string().len() < 1024, "{error}"),
-    }
-}
-
-fn check_sample(sample: &EngineSample) {
-    let numbers = [
-        sample.waiting,
-        sample.running,
-        sample.max_concurrency,
-        sample.kv_cache_usage,
-        sample.kv_cache_capacity_tokens,
-        sample.host_cache_usage,
-        sample.prompt_tokens_total,
-        sample.generated_tokens_total,
-        sample.preemptions_total,
-        sample.prefix_cache_hit_tokens_total,
-        sample.prefix_cache_query_tokens_total,
-        sample.prefix_cache_hit_ratio,
-        sample.requests_succeeded_total,
-        sample.requests_failed_total,
-    ];
-    let outcomes = sample.request_outcomes.values().copied();
-    for number in numbers.into_iter().flatten().chain(outcomes) {
-        assert!(number.is_finite() && number >= 0.0, "{number}");
-    }
-    for share in [
-        sample.kv_cache_usage,
-        sample.host_cache_usage,
-        sample.prefix_cache_hit_ratio,
-    ] {
-        assert!(share.is_none_or(|share| share <= 1.0), "{share:?}");
-    }
-    assert!(sample.request_outcomes.len() <= infmon_engines::REASON_LIMIT);
-    let latency = &sample.latency;
-    for histogram in [
-        &latency.time_to_first_token,
-        &latency.inter_token,
-        &latency.per_output_token,
-        &latency.end_to_end,
-        &latency.queue_time,
-    ]
-    .into_iter()
-    .flatten()
-    {
-        assert!(histogram.count >= 0.0 && histogram.count.is_finite() && histogram.sum_seconds.is_finite());
-        assert!(
-            histogram
-                .buckets
-                .is_sorted_by(|a, b| a.1 <= b.1 && b.0.is_none_or(|b| a.0.is_some_and(|a| a < b)))
-        );
-        assert!(histogram.buckets.last().is_some_and(|last| last.0.is_none()));
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![no_main]
 
+#[path = "sample.rs"]
+mod sample;
+
 use infmon_engines::{
     BodyReader, Engine, EngineSample, HttpProblem, explain_http, explain_http_of, merge_loads, merge_props,
     merge_slots, read_loads, read_props, read_router_models, read_slots, router_query,
@@ -9,21 +12,21 @@ use infmon_engines::{
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let mut sample = EngineSample::default();
+    let mut merged = EngineSample::default();
     match read_slots(input) {
         Ok(slots) => {
             assert!(slots.total > 0 && slots.busy <= slots.total, "{slots:?}");
-            merge_slots(&mut sample, &slots);
+            merge_slots(&mut merged, &slots);
         }
         Err(error) => assert!(error.to_string().len() < 200),
     }
     if let Some(loads) = read_loads(input) {
-        merge_loads(&mut sample, &loads);
+        merge_loads(&mut merged, &loads);
     }
     if let Some(props) = read_props(input) {
-        merge_props(&mut sample, &props);
+        merge_props(&mut merged, &props);
     }
-    check(&sample);
+    sample::check(&merged);
     for model in read_router_models(input).and_then(Result::ok).unwrap_or_default() {
         let query = router_query(&model);
         assert!(
@@ -39,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
         Some(Engine::LlamaCpp),
     ] {
         match BodyReader::new(forced).read(input) {
-            Ok(reading) => check(&reading.sample),
+            Ok(reading) => sample::check(&reading.sample),
             Err(error) => assert!(error.to_string().len() < 1024, "{error}"),
         }
     }
@@ -52,22 +55,3 @@ fuzz_target!(|input: &[u8]| {
         assert!(status != 401 || explanation.kind == HttpProblem::Unauthorized);
     }
 });
-
-fn check(sample: &EngineSample) {
-    let numbers = [
-        sample.waiting,
-        sample.running,
-        sample.max_concurrency,
-        sample.kv_cache_usage,
-        sample.kv_cache_capacity_tokens,
-        sample.prefix_cache_hit_ratio,
-    ];
-    for number in numbers.into_iter().flatten() {
-        assert!(number.is_finite() && number >= 0.0, "{number}");
-    }
-    assert!(
-        sample.kv_cache_usage.is_none_or(|share| share <= 1.0),
-        "{:?}",
-        sample.kv_cache_usage
-    );
-}

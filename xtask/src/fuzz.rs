@@ -25,8 +25,8 @@ const INSTRUMENTATION: [&str; 8] = [
     "-Clink-dead-code",
     "-Ccodegen-units=1",
 ];
-/// The largest input: longer bodies repeat themselves, and cost the time of many short ones.
-const MOST_BYTES: usize = 16 * 1024;
+/// The largest input: above two of the longest bodies recorded. libFuzzer begins with small ones and lets them grow.
+const MOST_BYTES: usize = 256 * 1024;
 
 /// What is fuzzed, and for how long.
 #[derive(Args)]
