@@ -78,7 +78,8 @@ impl GpuHealth {
     }
 }
 
-/// What the driver asks for to bring a GPU back to order (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`).
+/// What the driver asks for to bring a GPU back to order (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`, codes of `nvmlDeviceGpuRecoveryAction_t`
+/// up to NVML 610; of the two that 615 adds, a bus reset and a system reboot, the documents give no number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RecoveryAction {
     /// Nothing: the GPU is in order.
@@ -91,6 +92,8 @@ pub enum RecoveryAction {
     DrainPeers,
     /// Drain and reset the GPU.
     DrainAndReset,
+    /// Recover the IMEX domain, which shares memory between nodes (NVML 595 and newer).
+    RecoverImexDomain,
     /// A code that this version does not know.
     Other(u32),
 }
@@ -105,6 +108,7 @@ impl RecoveryAction {
             2 => Self::Reboot,
             3 => Self::DrainPeers,
             4 => Self::DrainAndReset,
+            5 => Self::RecoverImexDomain,
             other => Self::Other(other),
         }
     }
@@ -118,6 +122,7 @@ impl RecoveryAction {
             Self::Reboot => 2,
             Self::DrainPeers => 3,
             Self::DrainAndReset => 4,
+            Self::RecoverImexDomain => 5,
             Self::Other(code) => code,
         }
     }

@@ -1,4 +1,8 @@
 //! The XIDs of NVIDIA's catalogue: what they mean and what the catalogue asks for at once.
+//!
+//! Source: <https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html>, table "Xids", column "Resolution Bucket (Immediate
+//! Action)", as it stood in 2026. What the catalogue names without an action is [`XidClass::NoActionStated`] here: the name alone says
+//! nothing about what to do.
 
 /// What follows from an XID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,8 +25,12 @@ pub enum XidClass {
     CheckLink,
     /// The driver's recovery action has changed, and says what to do.
     FollowRecoveryAction,
+    /// CUDA's managed memory reported it; the catalogue asks to look at the other XIDs beside it.
+    CheckManagedMemory,
     /// The catalogue sends to the vendor.
     ContactVendor,
+    /// The catalogue names it and says nothing of what to do.
+    NoActionStated,
     /// Not in the catalogue that this version knows.
     Unknown,
 }
@@ -42,6 +50,9 @@ impl XidClass {
 pub const CLEANUP: u32 = 45;
 
 /// The class of an XID by the column "immediate action" of NVIDIA's catalogue.
+///
+/// Where that column names a workflow (48, 74, 144 to 150) this is the step that the workflow begins with. 171 and 172 have no action of
+/// their own: the catalogue calls them "additional to Xid 48", so they ask for what 48 asks for. 163 to 170 and 173 have none either.
 #[must_use]
 pub const fn class(number: u32) -> XidClass {
     match number {
@@ -64,17 +75,21 @@ pub const fn class(number: u32) -> XidClass {
         | 96..=105
         | 126..=135
         | 139 => XidClass::RestartProgram,
-        37 | 38 | 43 | 44 | 63 | 66 | 67 | 92 | 93 | 106 | 107 | 121 | 137 | 141 | 157 | 160 | 161 => XidClass::Ignore,
+        14 | 37 | 38 | 43 | 44 | 63 | 66 | 67 | 92 | 93 | 106..=108 | 121 | 137 | 141 | 152 | 153 | 157 | 160..=162 => {
+            XidClass::Ignore
+        }
         46 | 48 | 62 | 64 | 95 | 109 | 110 | 119 | 120 | 136 | 140 | 143 | 155 | 156 | 158 | 171 | 172 => {
             XidClass::ResetGpu
         }
-        79 | 167 => XidClass::RebootNode,
+        79 => XidClass::RebootNode,
         151 => XidClass::RestartMachine,
         54 => XidClass::CheckBoard,
         78 => XidClass::UpdateSoftware,
         74 | 144..=150 => XidClass::CheckLink,
         154 => XidClass::FollowRecoveryAction,
-        1..=172 => XidClass::ContactVendor,
+        159 => XidClass::CheckManagedMemory,
+        163..=170 | 173 => XidClass::NoActionStated,
+        1..=173 => XidClass::ContactVendor,
         _ => XidClass::Unknown,
     }
 }
@@ -107,11 +122,15 @@ pub const fn name(number: u32) -> Option<&'static str> {
         92 => "high rate of single-bit ECC errors",
         94 => "contained memory error",
         95 => "uncontained memory error",
+        106 | 107 => "test message",
         109 => "context switch timeout",
         110 => "security fault",
         119 => "GSP call timeout",
         120 => "GSP error",
+        136 => "link training failed",
+        137 => "NVLink privilege error",
         140 => "unrecovered ECC error",
+        142 => "video encoder exception",
         143 => "GPU initialisation failure",
         144..=150 => "NVLink error",
         151 => "key rotation error",
@@ -120,11 +139,17 @@ pub const fn name(number: u32) -> Option<&'static str> {
         156 => "resource retirement",
         157 => "resource retirement failure",
         158 => "GPU fatal timeout",
+        159 => "CHI non-data error",
+        160 => "channel retired",
+        161 => "channel could not be retired",
+        162..=165 => "power smoothing circuit",
+        166 | 170 => "NVLink security error",
         167 => "PCIe fatal timeout",
         168 => "reduced memory capacity",
         169 => "security engine halt",
         171 => "uncorrectable DRAM error",
         172 => "uncorrectable SRAM error",
+        173 => "fatal failure of the C2C link",
         _ => return None,
     })
 }

@@ -158,20 +158,30 @@ fn the_catalogue_has_a_class_for_every_number() {
         (149, XidClass::CheckLink),
         (151, XidClass::RestartMachine),
         (154, XidClass::FollowRecoveryAction),
-        (168, XidClass::ContactVendor),
+        (152, XidClass::Ignore),
+        (159, XidClass::CheckManagedMemory),
+        (162, XidClass::Ignore),
+        (163, XidClass::NoActionStated),
+        (167, XidClass::NoActionStated),
+        (168, XidClass::NoActionStated),
+        (171, XidClass::ResetGpu),
+        (172, XidClass::ResetGpu),
+        (173, XidClass::NoActionStated),
         (1, XidClass::ContactVendor),
-        (173, XidClass::Unknown),
+        (174, XidClass::Unknown),
         (0, XidClass::Unknown),
         (u32::MAX, XidClass::Unknown),
     ];
     for (number, class) in cases {
         assert_eq!(xid::class(number), class, "{number}");
     }
-    for number in 1..=172 {
+    for number in 1..=173 {
         assert_ne!(xid::class(number), XidClass::Unknown, "{number}");
     }
     // What asks for a step of its own is called by name.
-    for number in (1..=172).filter(|number| xid::class(*number).lasts() && *number != 136) {
+    let named =
+        |class: XidClass| class.lasts() || matches!(class, XidClass::NoActionStated | XidClass::CheckManagedMemory);
+    for number in (1..=173).filter(|number| named(xid::class(*number))) {
         assert!(xid::name(number).is_some(), "{number}");
     }
 }

@@ -130,6 +130,10 @@ fn recovery_action(action: Option<RecoveryAction>, since: &str, index: u32, node
             format!("end what uses several GPUs of {node}, then look again"),
         ),
         Some(RecoveryAction::DrainAndReset) => ("a drain and a reset".to_owned(), reset(index, node)),
+        Some(RecoveryAction::RecoverImexDomain) => (
+            "the recovery of its IMEX domain".to_owned(),
+            format!("see nvidia-imex-ctl -N on {node}, and restart nvidia-imex on the nodes of its domain"),
+        ),
         Some(RecoveryAction::Other(code)) => (
             format!("recovery action {code}, which this version does not know"),
             format!("run nvidia-smi -q on {node} and follow its GPU Recovery Action"),
@@ -210,6 +214,12 @@ fn next_of(class: XidClass, index: u32, node: &str) -> String {
             reset(index, node)
         ),
         XidClass::FollowRecoveryAction => format!("run nvidia-smi -q on {node} and follow its GPU Recovery Action"),
+        XidClass::CheckManagedMemory => format!(
+            "see dmesg of {node} for the XIDs beside it and follow those; alone, run nvidia-bug-report.sh and ask the vendor"
+        ),
+        XidClass::NoActionStated => format!(
+            "run nvidia-smi -q on {node} and follow its GPU Recovery Action; NVIDIA's catalogue of XIDs names no step for this one"
+        ),
         XidClass::ContactVendor => format!("run nvidia-bug-report.sh on {node} and ask the vendor"),
         XidClass::Unknown => {
             format!("look the number up in NVIDIA's catalogue of XIDs, and run nvidia-smi -q on {node}")
