@@ -6,7 +6,7 @@ use crate::{
     EndpointState, GpuVerdict, Moment, Observations, Outcome, Place, Resolution, ResolvedEndpoint, Verdict,
     endpoint_state,
 };
-use infmon_crds::v1alpha1::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Summary};
+use infmon_crds::v1alpha1::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Summary, reason};
 use infmon_samples::FailureKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::time::Duration;
@@ -156,7 +156,7 @@ fn endpoint_status(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> En
     }
 }
 
-/// A condition whose status differs from the one before: worth an Event.
+/// A condition whose status differs from the one before, or that now warns: worth an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// Condition type.
@@ -172,7 +172,7 @@ pub struct Transition {
 }
 
 /// Conditions whose status differs, in the order of the findings. A condition that is seen for the first time counts only when it
-/// tells something bad: a new monitor that is healthy is no news.
+/// tells something bad: a new monitor that is healthy is no news. A GPU that comes near its slowdown is told though nothing turns.
 #[must_use]
 pub fn transitions(verdict: &Verdict, previous: &InferenceMonitorStatus) -> Vec<Transition> {
     verdict
@@ -188,7 +188,10 @@ pub fn transitions(verdict: &Verdict, previous: &InferenceMonitorStatus) -> Vec<
                 Outcome::False => finding.kind.true_is_good(),
                 Outcome::Unknown => false,
             };
+            let warns = finding.reason == reason::NEAR_SLOWDOWN
+                && known.is_none_or(|condition| condition.reason != reason::NEAR_SLOWDOWN);
             match known {
+                _ if warns => {}
                 Some(condition) if condition.status == finding.outcome.as_str() => return None,
                 // To and from Unknown is told by Ready alone; one Event per condition would say the same thing eight times.
                 Some(condition)
@@ -206,7 +209,7 @@ pub fn transitions(verdict: &Verdict, previous: &InferenceMonitorStatus) -> Vec<
                 outcome: finding.outcome,
                 reason: finding.reason.into(),
                 message: finding.message.clone(),
-                warning: bad,
+                warning: bad || warns,
             })
         })
         .collect()

@@ -176,6 +176,11 @@ fn node_families(world: &World, now: Moment) -> Vec<Family> {
     );
     let mut total = gauge("infmon_gpu_memory_total", "Device memory", Some(Unit::Bytes));
     let mut temperature = gauge("infmon_gpu_temperature", "Core temperature", Some(Unit::Celsius));
+    let mut margin = gauge(
+        "infmon_gpu_temperature_margin",
+        "Degrees left before the hardware slows the GPU down",
+        Some(Unit::Celsius),
+    );
     let mut power = gauge("infmon_gpu_power", "Power draw", Some(Unit::Other("watts".into())));
     let mut clock = gauge("infmon_gpu_sm_clock", "SM clock", Some(Unit::Other("hertz".into())));
     let mut throttle = Family {
@@ -209,6 +214,7 @@ fn node_families(world: &World, now: Moment) -> Vec<Family> {
             used.add(&labels, occupied.map(|bytes| bytes as f64));
             total.add(&labels, gpu.memory_total_bytes.map(|bytes| bytes as f64));
             temperature.add(&labels, gpu.temperature_celsius.map(f64::from));
+            margin.add(&labels, gpu.temperature_margin_celsius.map(f64::from));
             power.add(
                 &labels,
                 gpu.power_milliwatts.map(|milliwatts| f64::from(milliwatts) / 1000.0),
@@ -228,6 +234,7 @@ fn node_families(world: &World, now: Moment) -> Vec<Family> {
         used,
         total,
         temperature,
+        margin,
         power,
         clock,
         throttle,

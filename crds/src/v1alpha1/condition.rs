@@ -118,6 +118,8 @@ pub mod reason {
     pub const METRICS_DISABLED: &str = "MetricsDisabled";
     /// Ready: data is fresh from all endpoints.
     pub const MONITORING: &str = "Monitoring";
+    /// Throttled, while it is False: a GPU is near the temperature at which it slows down.
+    pub const NEAR_SLOWDOWN: &str = "NearSlowdown";
     /// Ready: the spec selects no endpoint.
     pub const NO_ENDPOINTS: &str = "NoEndpoints";
     /// GPUsHealthy: nothing is wrong.
@@ -148,6 +150,8 @@ pub mod reason {
     pub const SOFTWARE_THERMAL: &str = "SoftwareThermal";
     /// Any condition: there is no fresh data to judge by.
     pub const STALE_DATA: &str = "StaleData";
+    /// GPUsHealthy: a GPU is hotter than the spec allows.
+    pub const TEMPERATURE_HIGH: &str = "TemperatureHigh";
     /// LatencyHigh: requests wait too long for their first token.
     pub const TIME_TO_FIRST_TOKEN: &str = "TimeToFirstToken";
     /// EndpointsReachable: the deadline passed.
@@ -166,7 +170,7 @@ pub mod reason {
     pub const XID: &str = "Xid";
 
     /// Every reason.
-    pub const ALL: [&str; 47] = [
+    pub const ALL: [&str; 49] = [
         ABOVE_THRESHOLD,
         ALL_ENDPOINTS,
         BELOW_THRESHOLD,
@@ -191,6 +195,7 @@ pub mod reason {
         MEMORY_REPAIR_PENDING,
         METRICS_DISABLED,
         MONITORING,
+        NEAR_SLOWDOWN,
         NO_ENDPOINTS,
         NO_FAULTS,
         NO_GPU_DATA,
@@ -206,6 +211,7 @@ pub mod reason {
         SERIES_MISSING,
         SOFTWARE_THERMAL,
         STALE_DATA,
+        TEMPERATURE_HIGH,
         TIME_TO_FIRST_TOKEN,
         TIMEOUT,
         TOO_FEW_REQUESTS,

@@ -15,5 +15,5 @@ pub use spec::{
 pub use status::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Load, OomRisk, Summary};
 pub use thresholds::{
     FirstTokenThreshold, KvCacheThreshold, LatencyThreshold, MemoryHeadroomThreshold, Quantile, QueueDepthThreshold,
-    Thresholds, ThrottledThreshold,
+    TemperatureMarginThreshold, TemperatureThreshold, Thresholds, ThrottledThreshold,
 };

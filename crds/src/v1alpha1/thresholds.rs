@@ -13,6 +13,11 @@ pub struct Thresholds {
     pub kv_cache_usage_percent: KvCacheThreshold,
     /// Time in which a GPU lost clocks, for Throttled.
     pub throttled_percent: ThrottledThreshold,
+    /// Degrees that a GPU has left before it slows down, for the reason NearSlowdown of Throttled.
+    pub gpu_temperature_margin_celsius: TemperatureMarginThreshold,
+    /// Core temperature of a GPU, for GPUsHealthy. Not judged unless it is given: what is hot differs from model to model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_temperature_celsius: Option<TemperatureThreshold>,
     /// Free GPU memory, for OOMRisk.
     #[serde(rename = "gpuMemoryHeadroomMiB")]
     pub gpu_memory_headroom_mib: MemoryHeadroomThreshold,
@@ -93,6 +98,40 @@ impl Default for ThrottledThreshold {
             for_seconds: 60,
         }
     }
+}
+
+/// Degrees that a GPU has left before the hardware slows it down.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TemperatureMarginThreshold {
+    /// Degrees Celsius that must be left, as the driver tells them, on each GPU, 0 (off) to 50.
+    #[schemars(range(min = 0, max = 50))]
+    pub below: i32,
+    /// Seconds for which the value must be below the threshold to warn, and not below it to take the warning back, 0 to 3600.
+    #[schemars(range(min = 0, max = 3600))]
+    pub for_seconds: i32,
+}
+
+impl Default for TemperatureMarginThreshold {
+    fn default() -> Self {
+        Self {
+            below: 6,
+            for_seconds: 120,
+        }
+    }
+}
+
+/// Core temperature of a GPU.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TemperatureThreshold {
+    /// Degrees Celsius that no GPU may be above, 1 to 150.
+    #[schemars(range(min = 1, max = 150))]
+    pub above: i32,
+    /// Seconds for which the value must be above the threshold to raise, and not above it to clear, 0 to 3600.
+    #[serde(default = "a_minute")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub for_seconds: i32,
 }
 
 /// Free GPU memory.

@@ -306,7 +306,8 @@ pub(super) fn throttled(input: &Input<'_>, serving: &Serving, settling: bool) ->
     )
 }
 
-fn evidence(sample: &GpuSample) -> String {
+/// What a GPU shows of heat, power and clocks, after a colon.
+pub(super) fn evidence(sample: &GpuSample) -> String {
     let mut parts = Vec::new();
     if let Some(celsius) = sample.temperature_celsius {
         parts.push(match sample.temperature_margin_celsius {

@@ -4,6 +4,7 @@ mod availability;
 mod damped;
 mod gpus;
 mod health;
+mod heat;
 mod latency;
 mod load;
 mod memory_risk;
@@ -50,6 +51,7 @@ pub struct Memory {
     recognized: Damped,
     gpus_healthy: Damped,
     throttled: Damped,
+    heat: heat::Holds,
     utilization: utilization::Holds,
 }
 
@@ -77,6 +79,7 @@ impl Memory {
             recognized: Damped::from_status(ConditionType::MetricsRecognized, status),
             gpus_healthy: Damped::from_status(ConditionType::GpusHealthy, status),
             throttled: Damped::from_status(ConditionType::Throttled, status),
+            heat: heat::Holds::from_status(status),
             utilization: utilization::Holds {
                 low: standing(ConditionType::Underutilized, &[reason::LOW_UTILIZATION]),
                 not_used: standing(ConditionType::Underutilized, &[reason::GPU_NOT_USED]),
@@ -204,11 +207,17 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
     let (reachable, reachable_memory) = memory.reachable.apply(reachable, now, CLEAR_AFTER);
     let recognized = availability::recognized(&totals, settling);
     let (recognized, recognized_memory) = memory.recognized.apply(recognized, now, CLEAR_AFTER);
-    let gpus = gpus::serving(&input, stale_after);
-    let gpus_healthy = health::gpus_healthy(&gpus, settling, memory.gpus_healthy.is_raised());
-    let (gpus_healthy, gpus_healthy_memory) = memory.gpus_healthy.apply(gpus_healthy, now, CLEAR_AFTER_SLOW);
+    let mut gpus = gpus::serving(&input, stale_after);
+    let (heat, heat_memory) = heat::judge(&input, &gpus, memory.heat);
     let throttled = gpus::throttled(&input, &gpus, settling);
     let (throttled, throttled_memory) = memory.throttled.apply(throttled, now, throttled_clear);
+    let throttled = heat.warn(&input, throttled);
+    if let Some((gpu, what, next)) = heat.fault(&input) {
+        let fault = health::temperature_high(gpu, what, next);
+        gpus.health.note(fault);
+    }
+    let gpus_healthy = health::gpus_healthy(&gpus, settling, memory.gpus_healthy.is_raised());
+    let (gpus_healthy, gpus_healthy_memory) = memory.gpus_healthy.apply(gpus_healthy, now, CLEAR_AFTER_SLOW);
     let (queue_depth, queue) = queue::judge(&input, &totals, memory.queue, settling);
     let (oom, oom_risk, memory_risk) = memory_risk::judge(&input, &totals, &gpus, memory.memory_risk, settling);
     let (latency_high, latency) = latency::judge(&input, &totals, memory.latency, settling);
@@ -235,6 +244,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         recognized: recognized_memory,
         gpus_healthy: gpus_healthy_memory,
         throttled: throttled_memory,
+        heat: heat_memory,
         utilization,
     };
     let due = next
@@ -310,6 +320,7 @@ impl Memory {
     fn due(self, spec: &InferenceMonitorSpec, throttled_clear: Duration) -> impl Iterator<Item = Option<Moment>> {
         let thresholds = &spec.thresholds;
         let risk = self.memory_risk;
+        let [near_slowdown, hot] = self.heat.due(thresholds);
         [
             self.queue.due(seconds_of(thresholds.queue_depth.for_seconds)),
             self.load.due(),
@@ -322,6 +333,8 @@ impl Memory {
             self.reachable.due(CLEAR_AFTER),
             self.recognized.due(CLEAR_AFTER),
             self.throttled.due(throttled_clear),
+            near_slowdown,
+            hot,
             self.gpus_healthy.due(CLEAR_AFTER_SLOW),
             self.utilization
                 .low

@@ -252,7 +252,8 @@ fn much_loss_after_the_start_is_found_before_the_window_is_full() {
 fn it_clears_when_the_window_is_clean_and_that_has_held() {
     let mut scene = one(HardwareThermal, 0.5);
     scene.run(70);
-    scene.gpus[0] = scene.gpus[0].clone().loses(HardwareThermal, 0.0);
+    let cooled = scene.gpus[0].clone().loses(HardwareThermal, 0.0);
+    scene.gpus[0] = cooled.with(|sample| sample.temperature_margin_celsius = Some(30));
     let mut cleared = None;
     for second in 1..140 {
         scene.now += 1;

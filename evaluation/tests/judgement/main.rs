@@ -7,6 +7,7 @@ mod credentials;
 mod custom;
 mod gpu_health;
 mod gpus;
+mod heat;
 mod lag;
 mod latency;
 mod memory_risk;

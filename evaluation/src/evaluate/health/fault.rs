@@ -21,6 +21,7 @@ pub(super) enum Rank {
     OtherXid,
     RepairPending,
     ProgramXid,
+    TemperatureHigh,
 }
 
 /// A fault in words.

@@ -4,10 +4,10 @@ mod fault;
 
 use super::gpus::{Serving, label, serves};
 use super::ownership::{Ownership, Served};
-use super::{Finding, Input, Outcome, anchor, seconds_of};
+use super::{Finding, GpuVerdict, Input, Outcome, anchor, seconds_of};
 use crate::words::{clause, clause_or, count, seconds};
 use crate::{Moment, NodeObservation};
-use fault::Words;
+use fault::{Rank, Words};
 use infmon_crds::v1alpha1::{ConditionType, reason};
 use infmon_gpu::{DriverProblem, DriverState, GpuFailure, GpuHealth, GpuSample, counts};
 use infmon_samples::{GpuIncident, GpuOutage};
@@ -35,7 +35,7 @@ pub(super) struct Seen {
 
 /// One fault of one GPU or of one driver.
 #[derive(Debug)]
-struct Fault {
+pub(super) struct Fault {
     /// `GPU 3 (GPU-5f2c91e0) on node gpu-a7`, `The driver of node gpu-a7`.
     subject: String,
     words: Words,
@@ -44,7 +44,27 @@ struct Fault {
     node: String,
 }
 
+/// A GPU that is hotter than the user allows.
+pub(super) fn temperature_high(gpu: &GpuVerdict, what: String, next: String) -> Fault {
+    Fault {
+        subject: gpu.label(),
+        words: Words {
+            rank: Rank::TemperatureHigh,
+            reason: reason::TEMPERATURE_HIGH,
+            what,
+            next,
+        },
+        serves: gpu.serves(),
+        node: gpu.node.clone(),
+    }
+}
+
 impl Seen {
+    /// Takes in a fault that was found elsewhere.
+    pub(super) fn note(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
     /// Looks at one node.
     pub(super) fn look(&mut self, name: &str, node: &NodeObservation, ownership: &Ownership<'_>, input: &Input<'_>) {
         let stale_after = seconds_of(input.spec.stale_after_seconds);

@@ -223,6 +223,7 @@ fn a_minimal_monitor_reads_back_with_all_defaults() -> anyhow::Result<()> {
             "queueDepth": queue,
             "kvCacheUsagePercent": { "above": 90, "forSeconds": 30 },
             "throttledPercent": { "above": 1, "forSeconds": 60 },
+            "gpuTemperatureMarginCelsius": { "below": 6, "forSeconds": 120 },
             "gpuMemoryHeadroomMiB": { "below": 512, "forSeconds": 30 },
             "gpuUtilizationPercent": { "below": 50, "forSeconds": 600 },
             "timeToFirstTokenMilliseconds": { "quantile": "P95", "above": 2000, "forSeconds": 60 },

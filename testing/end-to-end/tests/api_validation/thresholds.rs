@@ -31,6 +31,9 @@ pub(crate) fn threshold_cases() -> Vec<Case> {
         "kvCacheUsagePercent" "forSeconds" 0 3600;
         "throttledPercent" "above" 0 99;
         "throttledPercent" "forSeconds" 5 600;
+        "gpuTemperatureMarginCelsius" "below" 0 50;
+        "gpuTemperatureMarginCelsius" "forSeconds" 0 3600;
+        "gpuTemperatureCelsius" "above" 1 150;
         "gpuMemoryHeadroomMiB" "below" 0 1000000;
         "gpuMemoryHeadroomMiB" "forSeconds" 0 3600;
         "gpuUtilizationPercent" "below" 0 100;
@@ -42,6 +45,7 @@ pub(crate) fn threshold_cases() -> Vec<Case> {
         "queueTimeMilliseconds" "above" 1 3600000;
     };
     cases.extend(latency_cases());
+    cases.extend(temperature_cases());
     cases.push(case(
         "whole numbers",
         vec![threshold("queueDepth", &json!({ "perEndpoint": 2 }))],
@@ -55,6 +59,30 @@ pub(crate) fn threshold_cases() -> Vec<Case> {
         ],
     ));
     cases
+}
+
+fn temperature_cases() -> Vec<Case> {
+    let hot = |fields: serde_json::Value| threshold("gpuTemperatureCelsius", &fields);
+    vec![
+        case(
+            "gpuTemperatureCelsius.forSeconds low",
+            vec![hot(json!({ "above": 85, "forSeconds": 0 }))],
+            vec![hot(json!({ "above": 85, "forSeconds": -1 }))],
+            &["spec.thresholds.gpuTemperatureCelsius.forSeconds in body should be greater than or equal to 0"],
+        ),
+        case(
+            "gpuTemperatureCelsius.forSeconds high",
+            vec![hot(json!({ "above": 85, "forSeconds": 3600 }))],
+            vec![hot(json!({ "above": 85, "forSeconds": 3601 }))],
+            &["spec.thresholds.gpuTemperatureCelsius.forSeconds in body should be less than or equal to 3600"],
+        ),
+        case(
+            "a temperature without its bound",
+            vec![hot(json!({ "above": 85 }))],
+            vec![hot(json!({ "forSeconds": 60 })), hot(json!({}))],
+            &["spec.thresholds.gpuTemperatureCelsius.above: Required value"],
+        ),
+    ]
 }
 
 fn latency_cases() -> Vec<Case> {
