@@ -1,5 +1,5 @@
-//! Samples the GPUs of this machine for some seconds and prints JSON: the last samples, what the driver calls took, the throttle duties,
-//! and the CPU time of a round of samples.
+//! Samples the GPUs of this machine for some seconds and prints JSON: the last samples, how many driver calls were made and what they took,
+//! the throttle duties, and the CPU time of a round of samples and of the whole.
 //!
 //! `cargo run -p infmon-gpu --features nvml --example sample -- [seconds] [period in ms] [library]`; `stand-in` as the library plays 8 H100.
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let epoch = Instant::now();
     let length = Duration::from_secs(seconds);
     let mut windows: BTreeMap<String, ThrottleWindow> = BTreeMap::new();
-    let mut baseline: Option<(u64, u64)> = None;
+    let mut baseline: Option<Baseline> = None;
     while epoch.elapsed() < length {
         std::thread::sleep(Duration::from_millis(period.min(1_000) / 2));
         let snapshot = monitor.latest();
@@ -38,7 +38,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         // What comes before the second round is start-up.
         if baseline.is_none() && snapshot.ticks >= 2 {
-            baseline = Some((snapshot.ticks, cpu_nanoseconds()?));
+            baseline = Some(Baseline {
+                at: Instant::now(),
+                nanoseconds: cpu_nanoseconds()?,
+                snapshot: std::sync::Arc::clone(&snapshot),
+            });
         }
         for sample in &snapshot.samples {
             let window = windows
@@ -48,10 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let snapshot = monitor.latest();
-    let cost = match baseline {
-        Some((ticks, nanoseconds)) if snapshot.ticks > ticks => {
-            json!((cpu_nanoseconds()? - nanoseconds) as f64 / (snapshot.ticks - ticks) as f64 / 1e3)
-        }
+    let cost = match &baseline {
+        Some(before) if snapshot.ticks > before.snapshot.ticks => cost(before, &snapshot, cpu_nanoseconds()?),
         _ => Value::Null,
     };
     let stopping = Instant::now();
@@ -65,11 +67,46 @@ fn main() -> Result<(), Box<dyn Error>> {
         }).collect::<Vec<_>>(),
         "failed": snapshot.failed.iter().map(|gpu| json!({"index": gpu.index, "uuid": gpu.uuid, "message": gpu.message})).collect::<Vec<_>>(),
         "calls": calls(&snapshot),
-        "cpuMicrosecondsPerRound": cost,
+        "cost": cost,
         "stopped": format!("{stopped:?} in {:?}", stopping.elapsed()),
     });
     println!("{report:#}");
     Ok(())
+}
+
+/// What was so far, when start-up was over.
+struct Baseline {
+    at: Instant,
+    nanoseconds: u64,
+    snapshot: std::sync::Arc<Snapshot>,
+}
+
+/// CPU time and driver calls since then.
+fn cost(before: &Baseline, now: &Snapshot, nanoseconds: u64) -> Value {
+    let rounds = (now.ticks - before.snapshot.ticks) as f64;
+    let seconds = before.at.elapsed().as_secs_f64();
+    let spent = (nanoseconds - before.nanoseconds) as f64;
+    let gpus = now.samples.len() as f64;
+    let earlier = |class| {
+        let calls = before.snapshot.calls.iter().find(|calls| calls.class == class);
+        calls.map_or(0, |calls| calls.count)
+    };
+    let per_gpu: Vec<(String, f64)> = now
+        .calls
+        .iter()
+        .map(|calls| {
+            (
+                calls.class.as_str().to_owned(),
+                (calls.count - earlier(calls.class)) as f64 / gpus / rounds,
+            )
+        })
+        .collect();
+    json!({
+        "cpuMicrosecondsPerRound": spent / rounds / 1e3,
+        "percentOfACore": spent / seconds / 1e7,
+        "callsPerGpuAndRound": per_gpu.iter().map(|(_, calls)| calls).sum::<f64>(),
+        "callsPerGpuAndRoundByClass": per_gpu.into_iter().filter(|(_, calls)| *calls > 0.0).collect::<BTreeMap<_, _>>(),
+    })
 }
 
 fn stand_in(folder: &tempfile::TempDir) -> std::io::Result<StandIn> {

@@ -1,10 +1,11 @@
 //! What happened to GPUs: XIDs and growth of uncorrectable errors, folded and bounded.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::health::{GpuHealth, RecoveryAction};
+use crate::kernel_log::XidProcess;
 use crate::xid::{self, XidClass};
 
 /// For so long an incident counts after it happened last, where the driver does not say that the GPU still needs help.
@@ -13,6 +14,10 @@ pub const INCIDENT_COUNTS_FOR: Duration = Duration::from_secs(600);
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// An XID 45 so soon after another one (or after a 45 that was folded into it) belongs to it.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
+/// What the driver library and the kernel's log tell of the same XID comes so close together; the library is asked five times a second.
+const SAME_WITHIN: Duration = Duration::from_secs(5);
+/// Most XIDs of which the other teller has not told yet.
+const MOST_UNMATCHED: usize = 256;
 /// Most incidents of a node that are remembered; the oldest give way.
 const MOST_INCIDENTS: usize = 128;
 
@@ -40,6 +45,8 @@ pub struct Incident {
     pub kind: IncidentKind,
     /// GPU instance of MIG that the driver named last.
     pub gpu_instance: Option<u32>,
+    /// The process that the kernel's log named last; nothing where that is not read.
+    pub process: XidProcess,
     /// How often; for ECC the number of errors.
     pub count: u64,
     /// When first.
@@ -48,12 +55,29 @@ pub struct Incident {
     pub last: Instant,
 }
 
+/// Who tells of an XID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Teller {
+    Library,
+    KernelLog,
+}
+
+/// An XID of which one teller told, and the other not yet.
+#[derive(Debug)]
+struct Unmatched {
+    uuid: String,
+    number: u32,
+    teller: Teller,
+    at: Instant,
+}
+
 /// Memory of what happened to the GPUs of a node.
 #[derive(Debug, Default)]
 pub struct IncidentLog {
     incidents: Vec<Incident>,
     /// Until when an XID 45 of a GPU belongs to what came before.
     cleanup_until: BTreeMap<String, Instant>,
+    unmatched: VecDeque<Unmatched>,
 }
 
 impl IncidentLog {
@@ -63,8 +87,58 @@ impl IncidentLog {
         &self.incidents
     }
 
-    /// Takes in an XID. One that cleans up after another is not an incident of its own.
+    /// Takes in an XID that the driver library told. One that cleans up after another is not an incident of its own.
     pub fn xid(&mut self, gpu: (u32, &str), number: u32, gpu_instance: Option<u32>, at: Instant) {
+        if !self.is_matched(gpu.1, number, Teller::Library, at) {
+            self.tell(gpu, number, gpu_instance, at);
+        }
+    }
+
+    /// Takes in an XID that the kernel's log told, with the process that it names. It counts once with what the library tells of it.
+    pub fn kernel_xid(
+        &mut self,
+        gpu: (u32, &str),
+        number: u32,
+        gpu_instance: Option<u32>,
+        process: XidProcess,
+        at: Instant,
+    ) {
+        let (_, uuid) = gpu;
+        if !self.is_matched(uuid, number, Teller::KernelLog, at) {
+            self.tell(gpu, number, gpu_instance, at);
+        }
+        let kind = IncidentKind::Xid { number };
+        let noted = self
+            .incidents
+            .iter_mut()
+            .find(|incident| incident.uuid == uuid && incident.kind == kind);
+        if let Some(incident) = noted {
+            incident.process = process;
+        }
+    }
+
+    /// Whether the other teller has told of this one; if not, it is to be told.
+    fn is_matched(&mut self, uuid: &str, number: u32, teller: Teller, at: Instant) -> bool {
+        let apart = |before: Instant| at.max(before).saturating_duration_since(at.min(before));
+        self.unmatched.retain(|told| apart(told.at) <= SAME_WITHIN);
+        let same = |told: &Unmatched| (told.uuid.as_str(), told.number) == (uuid, number) && told.teller != teller;
+        if let Some(position) = self.unmatched.iter().position(same) {
+            self.unmatched.remove(position);
+            return true;
+        }
+        if self.unmatched.len() >= MOST_UNMATCHED {
+            self.unmatched.pop_front();
+        }
+        self.unmatched.push_back(Unmatched {
+            uuid: uuid.to_owned(),
+            number,
+            teller,
+            at,
+        });
+        false
+    }
+
+    fn tell(&mut self, gpu: (u32, &str), number: u32, gpu_instance: Option<u32>, at: Instant) {
         let (_, uuid) = gpu;
         let cleans_up = self.cleanup_until.get(uuid).is_some_and(|until| at <= *until);
         if number == xid::CLEANUP {
@@ -116,6 +190,7 @@ impl IncidentLog {
             incident.count = incident.count.saturating_add(count);
             incident.last = incident.last.max(at);
             incident.gpu_instance = instance;
+            incident.process = XidProcess::default();
             return;
         }
         if self.incidents.len() >= MOST_INCIDENTS {
@@ -133,6 +208,7 @@ impl IncidentLog {
             uuid: uuid.to_owned(),
             kind,
             gpu_instance: instance,
+            process: XidProcess::default(),
             count,
             first: at,
             last: at,

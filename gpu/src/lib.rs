@@ -5,6 +5,7 @@
 mod findings;
 mod health;
 mod incident;
+pub mod kernel_log;
 mod sample;
 #[cfg(feature = "nvml")]
 mod session;
@@ -17,6 +18,6 @@ pub use health::{GpuHealth, RecoveryAction, StandingFault, ecc_growth};
 pub use incident::{INCIDENT_COUNTS_FOR, Incident, IncidentKind, IncidentLog, counts};
 pub use sample::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
 #[cfg(feature = "nvml")]
-pub use session::{GpuMonitor, MonitorOptions, Stopped};
+pub use session::{GpuMonitor, MonitorOptions, OnXid, Stopped};
 pub use snapshot::{CallClass, CallStats, FailedGpu, GpuFailure, Snapshot};
 pub use throttle::{CauseDuty, PLAUSIBLE_DUTY, ThrottleWindow, duty, implausible};

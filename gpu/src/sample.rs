@@ -162,6 +162,8 @@ pub enum DriverProblem {
     DriverVersionMismatch,
     /// Everything is there, but no GPU.
     NoDevices,
+    /// The driver is being upgraded, and this process has let go of it.
+    DriverUpgrade,
     /// Any other answer of the driver.
     Unknown,
 }
@@ -176,6 +178,7 @@ impl DriverProblem {
             Self::NoPermission => "NoPermission",
             Self::DriverVersionMismatch => "DriverVersionMismatch",
             Self::NoDevices => "NoDevices",
+            Self::DriverUpgrade => "DriverUpgrade",
             Self::Unknown => "Unknown",
         }
     }

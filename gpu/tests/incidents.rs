@@ -1,5 +1,6 @@
 //! XIDs and uncorrectable errors: what is folded, what counts, and for how long.
 
+use infmon_gpu::kernel_log::XidProcess;
 use infmon_gpu::xid::{self, XidClass};
 use infmon_gpu::{GpuHealth, IncidentKind, IncidentLog, RecoveryAction, StandingFault, counts, ecc_growth};
 use std::time::{Duration, Instant};
@@ -23,11 +24,14 @@ fn logged(xids: &[At]) -> Vec<Logged> {
     for (at, gpu, number) in xids {
         log.xid(*gpu, *number, None, start + seconds(*at));
     }
-    let tell = |incident: &infmon_gpu::Incident| match incident.kind {
+    log.incidents().iter().map(tell).collect()
+}
+
+fn tell(incident: &infmon_gpu::Incident) -> Logged {
+    match incident.kind {
         IncidentKind::Xid { number } => (incident.index, number, incident.count),
         IncidentKind::EccUncorrectable => (incident.index, 0, incident.count),
-    };
-    log.incidents().iter().map(tell).collect()
+    }
 }
 
 #[test]
@@ -57,6 +61,79 @@ fn xids_are_folded_by_the_table() {
     for (name, xids, expected) in cases {
         assert_eq!(logged(xids), expected, "{name}");
     }
+}
+
+#[test]
+fn what_the_library_and_the_kernels_log_tell_counts_once() {
+    enum Told {
+        Library(u64, u32),
+        Log(u64, u32),
+    }
+    use Told::{Library, Log};
+    let cases: [(&str, &[Told], &[Logged]); 8] = [
+        ("library first", &[Library(0, 31), Log(1, 31)], &[(3, 31, 1)]),
+        ("log first", &[Log(0, 31), Library(1, 31)], &[(3, 31, 1)]),
+        ("far apart", &[Library(0, 31), Log(6, 31)], &[(3, 31, 2)]),
+        (
+            "another number",
+            &[Library(0, 31), Log(0, 13)],
+            &[(3, 31, 1), (3, 13, 1)],
+        ),
+        ("the log alone", &[Log(0, 79)], &[(3, 79, 1)]),
+        (
+            "three in the log of which the library tells the last",
+            &[Log(0, 31), Log(0, 31), Log(0, 31), Library(0, 31)],
+            &[(3, 31, 3)],
+        ),
+        (
+            "each told twice",
+            &[Library(0, 31), Log(0, 31), Library(1, 31), Log(1, 31)],
+            &[(3, 31, 2)],
+        ),
+        (
+            "their cleanup",
+            &[Log(0, 31), Log(0, 45), Library(0, 31), Library(0, 45)],
+            &[(3, 31, 1)],
+        ),
+    ];
+    let process = || XidProcess {
+        pid: Some(4_711),
+        name: Some("python3".to_owned()),
+    };
+    for (name, told, expected) in cases {
+        let start = Instant::now();
+        let mut log = IncidentLog::default();
+        for told in told {
+            match *told {
+                Library(at, number) => log.xid(GPU, number, None, start + seconds(at)),
+                Log(at, number) => log.kernel_xid(GPU, number, None, process(), start + seconds(at)),
+            }
+        }
+        let found: Vec<Logged> = log.incidents().iter().map(tell).collect();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn an_xid_keeps_the_process_of_the_last_one() {
+    let start = Instant::now();
+    let mut log = IncidentLog::default();
+    let process = |pid| XidProcess {
+        pid: Some(pid),
+        name: None,
+    };
+    let blamed = |log: &IncidentLog| log.incidents()[0].process.pid;
+    log.kernel_xid(GPU, 31, None, process(1), start);
+    log.xid(GPU, 31, None, start);
+    assert_eq!(
+        blamed(&log),
+        Some(1),
+        "the library knows no process and takes none away"
+    );
+    log.xid(GPU, 31, None, start + seconds(60));
+    assert_eq!(blamed(&log), None, "of the next one nobody has told yet");
+    log.kernel_xid(GPU, 31, None, process(2), start + seconds(60));
+    assert_eq!((blamed(&log), log.incidents()[0].count), (Some(2), 2));
 }
 
 #[test]

@@ -2,18 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor, TemperatureThreshold};
+use nvml_wrapper::enums::device::DeviceArchitecture;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
 use super::failure::Failure;
 use super::heart::Calls;
-use super::raw::{self, FieldBatch, ProcessList};
+use super::raw::{self, FieldBatch, Numbering, ProcessList};
 use crate::health::{GpuHealth, RecoveryAction};
+use crate::kernel_log::PciAddress;
 use crate::sample::{GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
 use crate::snapshot::CallClass;
 
-/// The batch of each tick: field ids in the numbering up to driver 580.81. Throttle counters come first, in this order.
+/// The batch of each tick: field ids in the numbering of drivers 575 to 580.81. Throttle counters come first, in this order.
 const COUNTERS: [(u32, ThrottleCause); 8] = [
     (252, ThrottleCause::HardwareThermal),
     (253, ThrottleCause::HardwarePowerBrake),
@@ -32,6 +34,9 @@ const RECOVERY_ACTION: (usize, u32) = (12, 230);
 /// Mean of a second, as the call for the draw gives it on recent GPUs.
 const POWER_AVERAGE: (usize, u32) = (13, 185);
 
+/// Heat (driver) by its older id (`NVML_FI_DEV_PERF_POLICY_THERMAL`), which drivers before 575 have alone.
+const SOFTWARE_THERMAL_BEFORE: (usize, u32) = (14, 75);
+
 /// The batch of the slow calls, and after each event: ECC counts and what became of faulty memory.
 const HEALTH: [u32; 7] = [4, 6, 143, 144, 145, 30, 31];
 
@@ -40,6 +45,8 @@ pub(super) struct GpuReader<'nvml> {
     nvml: &'nvml Nvml,
     device: Device<'nvml>,
     facts: GpuSample,
+    /// Where it is on the bus: the kernel's log calls it so.
+    pci: Option<PciAddress>,
     fields: FieldBatch,
     health_fields: FieldBatch,
     process_list: ProcessList,
@@ -55,6 +62,8 @@ pub(super) struct GpuReader<'nvml> {
     standing: GpuHealth,
     /// Limits by the older calls, for drivers that do not have them as fields.
     power_limits: (Option<u32>, Option<u32>),
+    /// Temperature at which it slows down, of GPUs before Ada, whose drivers do not tell the margin.
+    slowdown_celsius: Option<u32>,
 }
 
 /// What came of reading a GPU.
@@ -68,6 +77,7 @@ impl<'nvml> GpuReader<'nvml> {
     /// Reads the facts. `next_slow` is when the process list is due after the first tick.
     pub(super) fn new(
         nvml: &'nvml Nvml,
+        numbering: Numbering,
         index: u32,
         next_slow: Instant,
         calls: &mut Calls<'_>,
@@ -77,6 +87,16 @@ impl<'nvml> GpuReader<'nvml> {
         let name = optional(calls.run(CallClass::Facts, || device.name()))?.unwrap_or_default();
         let minor_number = optional(calls.run(CallClass::Facts, || device.minor_number()))?;
         let sm_clock_max_mhz = optional(calls.run(CallClass::Facts, || device.max_clock_info(Clock::SM)))?;
+        let pci = optional(calls.run(CallClass::Facts, || device.pci_info()))?;
+        let pci = pci.and_then(|pci| PciAddress::parse(&pci.bus_id));
+        let architecture = optional(calls.run(CallClass::Facts, || device.architecture()))?;
+        let slowdown_celsius = if architecture.as_ref().is_some_and(tells_slowdown) {
+            optional(calls.run(CallClass::Facts, || {
+                device.temperature_threshold(TemperatureThreshold::Slowdown)
+            }))?
+        } else {
+            None
+        };
         let facts = GpuSample {
             index,
             uuid,
@@ -87,13 +107,14 @@ impl<'nvml> GpuReader<'nvml> {
         };
         let mut ids: Vec<u32> = COUNTERS.iter().map(|(id, _)| *id).collect();
         ids.extend([ENERGY.1, POWER_LIMIT.1, POWER_LIMIT_DEFAULT.1, MEMORY_TEMPERATURE.1]);
-        ids.extend([RECOVERY_ACTION.1, POWER_AVERAGE.1]);
+        ids.extend([RECOVERY_ACTION.1, POWER_AVERAGE.1, SOFTWARE_THERMAL_BEFORE.1]);
         Ok(Self {
             nvml,
             device,
             facts,
-            fields: FieldBatch::new(nvml, &ids),
-            health_fields: FieldBatch::new(nvml, &HEALTH),
+            pci,
+            fields: FieldBatch::new(numbering, &ids),
+            health_fields: FieldBatch::new(numbering, &HEALTH),
             process_list: ProcessList::new(),
             processes: None,
             memory_clock_mhz: None,
@@ -102,6 +123,7 @@ impl<'nvml> GpuReader<'nvml> {
             slow_done: false,
             standing: GpuHealth::default(),
             power_limits: (None, None),
+            slowdown_celsius,
         })
     }
 
@@ -111,6 +133,10 @@ impl<'nvml> GpuReader<'nvml> {
 
     pub(super) fn uuid(&self) -> &str {
         &self.facts.uuid
+    }
+
+    pub(super) fn pci(&self) -> Option<PciAddress> {
+        self.pci
     }
 
     pub(super) fn minor_number(&self) -> Option<u32> {
@@ -188,8 +214,10 @@ impl<'nvml> GpuReader<'nvml> {
                 Some(degrees) => Some(degrees),
                 None => optional(calls.run(CallClass::Temperature, || raw::temperature(nvml, device)))?,
             };
-        sample.temperature_margin_celsius =
-            optional(calls.run(CallClass::Temperature, || raw::margin_temperature(nvml, device)))?;
+        sample.temperature_margin_celsius = match self.slowdown_celsius {
+            Some(slowdown) => sample.temperature_celsius.and_then(|now| margin(slowdown, now)),
+            None => optional(calls.run(CallClass::Temperature, || raw::margin_temperature(nvml, device)))?,
+        };
         self.read_slowly(&sample, process_period, closer, calls)?;
         sample.memory_clock_mhz = self.memory_clock_mhz;
         sample.clocks_event_reasons = self.clocks_event_reasons;
@@ -205,7 +233,11 @@ impl<'nvml> GpuReader<'nvml> {
 
     fn take_fields(&self, sample: &mut GpuSample) -> Result<(), NvmlError> {
         for (position, (_, cause)) in COUNTERS.into_iter().enumerate() {
-            if let Some(nanoseconds) = optional(self.fields.get(position))? {
+            let mut counted = optional(self.fields.get(position))?;
+            if counted.is_none() && cause == ThrottleCause::SoftwareThermal {
+                counted = optional(self.fields.get(SOFTWARE_THERMAL_BEFORE.0))?;
+            }
+            if let Some(nanoseconds) = counted {
                 sample.throttle.push(ThrottleCounter { cause, nanoseconds });
             }
         }
@@ -298,6 +330,25 @@ impl GpuReader<'_> {
         };
         Ok(())
     }
+}
+
+/// Whether a GPU is of those whose temperature of slowdown is told as such. From Ada on NVIDIA's header points to the margin instead.
+fn tells_slowdown(architecture: &DeviceArchitecture) -> bool {
+    matches!(
+        architecture,
+        DeviceArchitecture::Kepler
+            | DeviceArchitecture::Maxwell
+            | DeviceArchitecture::Pascal
+            | DeviceArchitecture::Volta
+            | DeviceArchitecture::Turing
+            | DeviceArchitecture::Ampere
+    )
+}
+
+/// Degrees left until the slowdown; `None` for temperatures that no GPU has.
+fn margin(slowdown_celsius: u32, celsius: u32) -> Option<i32> {
+    let (slowdown, now) = (i32::try_from(slowdown_celsius).ok()?, i32::try_from(celsius).ok()?);
+    slowdown.checked_sub(now)
 }
 
 fn is_refused(error: &NvmlError) -> bool {

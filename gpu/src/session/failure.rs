@@ -74,6 +74,16 @@ impl Problem {
         }
     }
 
+    /// No problem: the driver is left alone while it is replaced.
+    pub(super) fn driver_upgrade() -> Self {
+        Self {
+            category: DriverProblem::DriverUpgrade,
+            message: "the driver of this node is being upgraded, and the node daemon has let go of it".to_owned(),
+            lasting: false,
+            failed: Vec::new(),
+        }
+    }
+
     /// A problem that the driver named, met while doing `step`.
     pub(super) fn of(step: &str, error: &NvmlError) -> Self {
         let (category, lasting, advice) = match error {

@@ -13,12 +13,14 @@ mod library;
 mod raw;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::incident::IncidentLog;
+use crate::kernel_log::{PciAddress, XidProcess};
 use crate::sample::DriverState;
 use crate::snapshot::{CallStats, Snapshot};
 use failure::Problem;
@@ -27,6 +29,24 @@ use worker::Worker;
 
 /// Shortest period between samples: faster polling holds the driver's lock long enough to disturb the workload.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
+
+/// Called on a thread of the monitor when an XID was told, so that nobody needs to look for one. It must not block.
+#[derive(Clone)]
+pub struct OnXid(Arc<dyn Fn() + Send + Sync>);
+
+impl OnXid {
+    /// Calls `call`.
+    #[must_use]
+    pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(call))
+    }
+}
+
+impl std::fmt::Debug for OnXid {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("OnXid")
+    }
+}
 
 /// What a [`GpuMonitor`] does and how often.
 #[derive(Clone, Debug)]
@@ -46,6 +66,8 @@ pub struct MonitorOptions {
     /// Longest pause before the driver is tried again, and the pause for what only an administrator can change (no library, version
     /// mismatch, no GPU). While only some GPUs fail, the session is renewed after this time, then ever more rarely up to ten times this.
     pub retry_longest: Duration,
+    /// Who wants to know of an XID at once.
+    pub on_xid: Option<OnXid>,
 }
 
 impl Default for MonitorOptions {
@@ -58,6 +80,7 @@ impl Default for MonitorOptions {
             unresponsive_after: Duration::from_secs(8),
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(30),
+            on_xid: None,
         }
     }
 }
@@ -87,11 +110,14 @@ impl GpuMonitor {
             heart: Heart::new(),
             listening: Heart::new(),
             incidents: Mutex::default(),
+            addresses: Mutex::default(),
+            on_xid: options.on_xid.clone(),
             look_closer: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             control: Mutex::new(Control {
                 period: options.period.max(SHORTEST_PERIOD),
                 stop: false,
+                release: false,
                 ended: false,
             }),
             changed: Condvar::new(),
@@ -131,6 +157,29 @@ impl GpuMonitor {
         snapshot
     }
 
+    /// Lets go of the driver and unloads its library (`true`), so that it can be replaced, or takes it up again (`false`). Returns at once;
+    /// the state is then `Unavailable` for a driver upgrade.
+    pub fn set_released(&self, released: bool) {
+        self.shared.change(|control| control.release = released);
+    }
+
+    /// Takes in an XID from the kernel's log: it is told once with what the driver library tells of it. False for a GPU that no session has
+    /// seen, of which nothing more is known than the log says.
+    pub fn note_kernel_xid(
+        &self,
+        pci: PciAddress,
+        number: u32,
+        gpu_instance: Option<u32>,
+        process: XidProcess,
+    ) -> bool {
+        let known = self.shared.addresses().get(&pci).cloned();
+        let Some((index, uuid)) = known else { return false };
+        let note =
+            |log: &mut IncidentLog| log.kernel_xid((index, &uuid), number, gpu_instance, process, Instant::now());
+        self.shared.note_xid(note);
+        true
+    }
+
     /// Changes the time between samples, from now on; at least 100 ms.
     pub fn set_period(&self, period: Duration) {
         self.shared
@@ -168,6 +217,9 @@ struct Shared {
     /// The same of the thread that listens for events.
     listening: Heart,
     incidents: Mutex<IncidentLog>,
+    /// Index and uuid of every GPU that was seen, by its place on the bus.
+    addresses: Mutex<BTreeMap<PciAddress, (u32, String)>>,
+    on_xid: Option<OnXid>,
     /// An event came: what is read more rarely is to be read with the next round.
     look_closer: AtomicBool,
     /// Waiting for events fails.
@@ -180,6 +232,8 @@ struct Shared {
 struct Control {
     period: Duration,
     stop: bool,
+    /// Let go of the driver and stay away from it.
+    release: bool,
     ended: bool,
 }
 
@@ -213,8 +267,21 @@ impl Shared {
         self.incidents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn addresses(&self) -> std::sync::MutexGuard<'_, BTreeMap<PciAddress, (u32, String)>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, note: impl FnOnce(&mut IncidentLog)) {
         note(&mut self.log());
+    }
+
+    /// Notes an XID: the GPU is looked at more closely with the next round, and who wants to know is told.
+    fn note_xid(&self, note: impl FnOnce(&mut IncidentLog)) {
+        self.note(note);
+        self.look_closer.store(true, Ordering::Release);
+        if let Some(OnXid(call)) = &self.on_xid {
+            call();
+        }
     }
 
     fn control(&self) -> std::sync::MutexGuard<'_, Control> {
@@ -241,10 +308,22 @@ impl Shared {
         self.control().stop
     }
 
-    /// Sleeps until `due` (computed again when the period changes), or until the monitor stops.
+    fn is_released(&self) -> bool {
+        self.control().release
+    }
+
+    /// Waits for as long as the driver is to be left alone.
+    fn wait_while_released(&self) {
+        let mut control = self.control();
+        while control.release && !control.stop {
+            control = self.changed.wait(control).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sleeps until `due` (computed again when the period changes), or until the monitor stops or lets go.
     fn sleep_until(&self, due: impl Fn(&Control) -> Instant) {
         let mut control = self.control();
-        while !control.stop {
+        while !control.stop && !control.release {
             let left = due(&control).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;

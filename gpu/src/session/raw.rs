@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
-use nvml_wrapper::{Device, FieldIdScheme, Nvml};
+use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
     nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlMarginTemperature_t, nvmlProcessInfo_t,
     nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, nvmlReturn_enum_NVML_ERROR_UNKNOWN, nvmlReturn_enum_NVML_SUCCESS,
@@ -27,16 +27,45 @@ const fn version_1<T>() -> u32 {
     size_of::<T>() as u32 | 1 << 24
 }
 
+/// Which numbers a driver gives to the fields that it renumbered.
+///
+/// Fields 251 to 255 came with driver 575, and moved by 18 with 580.82; before and after, their ids belong to settings of power smoothing
+/// (<https://docs.nvidia.com/deploy/nvml-api/change-log.html>, "known-issues" of the same). A version that cannot be read has neither.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbering {
+    version: (u32, u32),
+}
+
+impl Numbering {
+    pub(super) fn of(driver_version: &str) -> Self {
+        let mut parts = driver_version.split('.').map(|part| part.parse().unwrap_or(0));
+        Self {
+            version: (parts.next().unwrap_or(0), parts.next().unwrap_or(0)),
+        }
+    }
+
+    /// The number of a field that has `id` in the numbering of drivers 575 to 580.81; `None` where this driver does not have the field.
+    fn id(self, id: u32) -> Option<u32> {
+        match id {
+            251..=255 if self.version < (575, 0) => None,
+            251..=255 if self.version >= (580, 82) => Some(id + 18),
+            _ => Some(id),
+        }
+    }
+}
+
 /// A batch of field values that is asked for again and again.
 pub(super) struct FieldBatch {
     values: Vec<nvmlFieldValue_t>,
+    /// Where the answer for each id is in `values`; `None` for one that this driver does not have.
+    positions: Vec<Option<usize>>,
 }
 
 impl FieldBatch {
-    /// `ids` in the numbering up to driver 580.81; this driver's is looked up. Answers are told apart by position.
-    pub(super) fn new(nvml: &Nvml, ids: &[u32]) -> Self {
-        let value = |id: &u32| nvmlFieldValue_t {
-            fieldId: field_id(nvml.field_id_scheme(), *id),
+    /// `ids` in the numbering of drivers 575 to 580.81; this driver's is looked up. Answers are told apart by position.
+    pub(super) fn new(numbering: Numbering, ids: &[u32]) -> Self {
+        let value = |id: u32| nvmlFieldValue_t {
+            fieldId: id,
             scopeId: 0,
             timestamp: 0,
             latencyUsec: 0,
@@ -44,9 +73,14 @@ impl FieldBatch {
             nvmlReturn: nvmlReturn_enum_NVML_ERROR_UNKNOWN,
             value: nvmlValue_t { ullVal: 0 },
         };
-        Self {
-            values: ids.iter().map(value).collect(),
-        }
+        let mut values = Vec::with_capacity(ids.len());
+        let positions = ids.iter().map(|id| {
+            let id = numbering.id(*id)?;
+            values.push(value(id));
+            Some(values.len() - 1)
+        });
+        let positions = positions.collect();
+        Self { values, positions }
     }
 
     /// Reads all of them in one call.
@@ -62,17 +96,11 @@ impl FieldBatch {
 
     /// An answer by position.
     pub(super) fn get(&self, position: usize) -> Result<u64, NvmlError> {
+        let position = self.positions.get(position).ok_or(NvmlError::InvalidArg)?;
+        let position = position.ok_or(NvmlError::NotSupported)?;
         let value = self.values.get(position).ok_or(NvmlError::InvalidArg)?;
         nvml_try(value.nvmlReturn)?;
         decode(value).ok_or(NvmlError::NoData)
-    }
-}
-
-/// The same field in this driver's numbering, for the ids that are used here: drivers from 580.82 on moved 251-255 by 18.
-fn field_id(scheme: FieldIdScheme, id: u32) -> u32 {
-    match (scheme, id) {
-        (FieldIdScheme::V13Update1, 251..=255) => id + 18,
-        _ => id,
     }
 }
 

@@ -14,6 +14,7 @@ use super::events::Listener;
 use super::failure::{Failure, Problem};
 use super::heart::Calls;
 use super::known::KnownGpus;
+use super::raw::Numbering;
 use super::{MonitorOptions, SHORTEST_PERIOD, Shared, library};
 use crate::sample::{DriverProblem, DriverState};
 use crate::snapshot::{CallClass, FailedGpu, Snapshot};
@@ -32,6 +33,8 @@ pub(super) struct Worker {
     /// Time until a session with failed GPUs is renewed.
     renewal: Duration,
     ticks: u64,
+    /// Of the last session.
+    driver_version: Option<String>,
 }
 
 /// The GPUs of a session.
@@ -51,6 +54,8 @@ struct Gpus<'nvml> {
 /// Why a session ended.
 enum End {
     Stopped,
+    /// To leave the driver alone.
+    Released,
     /// To look again for GPUs that failed.
     Renewal,
     Failed(Problem),
@@ -76,6 +81,7 @@ impl Worker {
             pause,
             renewal,
             ticks: 0,
+            driver_version: None,
         }
     }
 
@@ -83,6 +89,11 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let mut calls = Calls::new(&shared.heart);
         while !shared.is_stopping() {
+            if shared.is_released() {
+                shared.publish_problem(Problem::driver_upgrade(), calls.stats());
+                shared.wait_while_released();
+                continue;
+            }
             let opened = library::open(&self.options, &mut calls);
             let begun = Instant::now();
             let end = match opened {
@@ -129,10 +140,17 @@ impl Worker {
 
     fn session(&mut self, nvml: &Nvml, calls: &mut Calls<'_>) -> End {
         let version = calls.run(CallClass::Facts, || nvml.sys_driver_version());
+        let version = version.unwrap_or_else(|_| "unknown".to_owned());
+        if self.driver_version.as_ref().is_some_and(|before| *before != version) {
+            // What answers now is a driver that was loaded anew.
+            self.known.driver_gone();
+        }
+        self.driver_version = Some(version.clone());
+        let numbering = Numbering::of(&version);
         let driver = DriverState::Ready {
-            driver_version: version.unwrap_or_else(|_| "unknown".to_owned()),
+            driver_version: version,
         };
-        let mut gpus = match self.enumerate(nvml, calls) {
+        let mut gpus = match self.enumerate(nvml, numbering, calls) {
             Ok(gpus) => gpus,
             Err(problem) => return End::Failed(problem),
         };
@@ -193,6 +211,9 @@ impl Worker {
             self.shared.sleep_until(|control| taken + control.period);
             if self.shared.is_stopping() {
                 return End::Stopped;
+            }
+            if self.shared.is_released() {
+                return End::Released;
             }
             if gpus.renew_at.is_some_and(|renew_at| renew_at <= Instant::now()) || self.count_changed(nvml, gpus, calls)
             {
@@ -285,7 +306,12 @@ impl Worker {
     }
 
     /// Opens every GPU. Those that fail are told apart, as long as one works.
-    fn enumerate<'nvml>(&mut self, nvml: &'nvml Nvml, calls: &mut Calls<'_>) -> Result<Gpus<'nvml>, Problem> {
+    fn enumerate<'nvml>(
+        &mut self,
+        nvml: &'nvml Nvml,
+        numbering: Numbering,
+        calls: &mut Calls<'_>,
+    ) -> Result<Gpus<'nvml>, Problem> {
         let count = calls
             .run(CallClass::Facts, || nvml.device_count())
             .map_err(|error| Problem::of("counting the GPUs", &error))?;
@@ -298,7 +324,7 @@ impl Worker {
             }
             // Spread over the period, so that the slow calls of eight GPUs do not come at once.
             let next_slow = now + self.options.process_period * index / count;
-            match GpuReader::new(nvml, index, next_slow, calls) {
+            match GpuReader::new(nvml, numbering, index, next_slow, calls) {
                 Ok(reader) => readers.push(reader),
                 Err(error) if Failure::of(&error) == Failure::DriverGone => {
                     return Err(Problem::of(&format!("GPU {index}"), &error));
@@ -318,6 +344,10 @@ impl Worker {
         failed.sort_by_key(|failed| failed.index);
         for reader in &readers {
             self.known.opened(reader.index(), reader.uuid(), reader.minor_number());
+            if let Some(pci) = reader.pci() {
+                let gpu = (reader.index(), reader.uuid().to_owned());
+                self.shared.addresses().insert(pci, gpu);
+            }
         }
         match errors.last() {
             Some((index, error)) if readers.is_empty() => Err(Problem {

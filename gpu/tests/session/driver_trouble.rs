@@ -280,3 +280,49 @@ fn a_library_without_nvml_shutdown_does_not_abort_the_process() {
     let snapshot = played.until("a problem", |snapshot| problem(snapshot).is_some());
     assert!(problem(&snapshot).unwrap().1.contains("nvmlShutdown"), "{snapshot:?}");
 }
+
+#[test]
+fn a_driver_that_is_upgraded_is_let_go_of_and_taken_up_again() {
+    let before = Scenario::with_driver(Profile::H100, 2, "580.95.05");
+    let played = Played::new(&before);
+    played.until("samples", |snapshot| is_ready(snapshot) && snapshot.samples.len() == 2);
+    let mut faulty = before.clone();
+    faulty.gpus[1] = faulty.gpus[1].clone().xid(79);
+    played.play(&faulty);
+    played.until("the XID", |snapshot| !snapshot.incidents.is_empty());
+
+    let begun = Instant::now();
+    played.monitor.set_released(true);
+    let snapshot = played.until("a release", |snapshot| problem(snapshot).is_some());
+    assert_eq!(problem(&snapshot).unwrap().0, DriverProblem::DriverUpgrade);
+    assert!(snapshot.samples.is_empty() && snapshot.taken.is_none());
+    // `rmmod` looks at the files that are open; the library is what a process can show of that.
+    assert!(!played.is_loaded());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(
+        !snapshot.incidents.is_empty(),
+        "nothing says yet that the fault is over"
+    );
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!played.is_loaded(), "it stays away");
+
+    let after = Scenario::with_driver(Profile::H100, 2, "590.48.01");
+    StandIn::install(played.folder.path(), &after).unwrap();
+    played.monitor.set_released(false);
+    let snapshot = played.until("the new driver", |snapshot| snapshot.samples.len() == 2);
+    let DriverState::Ready { driver_version } = &snapshot.driver else {
+        panic!("{snapshot:?}")
+    };
+    assert_eq!(driver_version, "590.48.01");
+    let snapshot = played.until("a round", |later| later.ticks > snapshot.ticks + 1);
+    assert_eq!(snapshot.incidents, [], "what happened under the old driver is over");
+}
+
+#[test]
+fn a_monitor_that_let_go_still_stops() {
+    let played = Played::new(&Scenario::of(Profile::H100, 1));
+    played.until("samples", is_ready);
+    played.monitor.set_released(true);
+    played.until("a release", |snapshot| problem(snapshot).is_some());
+    assert_eq!(played.monitor.stop(Duration::from_secs(5)), Stopped::Cleanly);
+}

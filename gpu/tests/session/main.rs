@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod driver_trouble;
+mod drivers;
 mod faults;
 mod played;
 mod values;

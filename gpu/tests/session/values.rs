@@ -108,7 +108,11 @@ fn what_a_t4_does_not_have_is_none_and_not_zero() {
     let snapshot = played.until("samples", |snapshot| !snapshot.samples.is_empty());
     let sample = &snapshot.samples[0];
     assert_eq!(sample.temperature_celsius, Some(58));
-    assert_eq!(sample.temperature_margin_celsius, None);
+    assert_eq!(
+        sample.temperature_margin_celsius,
+        Some(93 - 58),
+        "by the temperature of its slowdown"
+    );
     assert_eq!(sample.memory_temperature_celsius, None);
     assert_eq!(sample.processes, Some(vec![]));
     let uncounted = |cause| sample.throttle.iter().all(|counter| counter.cause != cause);
@@ -163,9 +167,51 @@ fn duty_is_measured_and_follows_the_cause() {
     );
 }
 
+/// A hardware throttle that is over before anybody looks: what a bitmask does not show.
+#[test]
+fn a_burst_between_two_samples_is_in_the_next_one() {
+    let cool = Scenario::of(Profile::H100, 1);
+    let played = Played::new(&cool);
+    played.monitor.set_period(Duration::from_secs(1));
+    let lost = |snapshot: &infmon_gpu::Snapshot| {
+        let counters = snapshot.samples.first().map_or(&[][..], |sample| &sample.throttle);
+        let heat = counters
+            .iter()
+            .find(|counter| counter.cause == ThrottleCause::HardwareThermal);
+        heat.map_or(0, |counter| counter.nanoseconds)
+    };
+    played.until("samples", |snapshot| snapshot.ticks >= 2);
+    let mut hot = cool.clone();
+    hot.gpus[0] = hot.gpus[0].clone().throttle(Cause::HardwareThermal, 1.0);
+    for _ in 0..5 {
+        let before = played.monitor.latest();
+        let later = played.until("a round", |snapshot| snapshot.ticks > before.ticks);
+        // The stand-in counts from the moment at which its state was written to that of the next one.
+        let written = |scenario: &Scenario| {
+            played.play(scenario);
+            std::fs::metadata(played.stand_in.state_path())
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
+        let begun = written(&hot);
+        std::thread::sleep(Duration::from_millis(200));
+        let burst = written(&cool).duration_since(begun).unwrap();
+        let next = played.until("the next round", |snapshot| snapshot.ticks > later.ticks);
+        assert_eq!(next.ticks, later.ticks + 1, "the burst was shorter than a period");
+        let gained = (lost(&next) - lost(&later)) as f64;
+        let error = (gained / burst.as_nanos() as f64 - 1.0).abs();
+        println!(
+            "{burst:?} of throttling measured as {gained:.0} ns, off by {:.2} %",
+            error * 100.0
+        );
+        assert!(error < 0.05, "{burst:?} measured as {gained} ns");
+    }
+}
+
 #[test]
 fn both_numberings_of_the_throttle_fields_are_read_right() {
-    for driver in ["570.172.08", "580.65.06", "580.82.07", "610.57.04"] {
+    for driver in ["575.57.08", "580.65.06", "580.82.07", "610.57.04"] {
         let gpu = Profile::L40S
             .gpu(0)
             .throttle(Cause::SoftwareThermal, 0.2)

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::driver;
+
 /// A value of `nvmlReturn_t`, written by name (`GpuLost`) or as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReturnCode(pub u32);
@@ -165,11 +167,15 @@ impl Cause {
         }
     }
 
-    /// Id of the counter's field. Drivers from 580.82 on moved three of them by 18, and gave the old ids to other values.
+    /// Id of the counter's field with this driver. Three of them came with 575; drivers from 580.82 on moved those by 18, and gave the old
+    /// ids to other values.
     #[must_use]
-    pub const fn field_id(self, renumbered: bool) -> u32 {
-        let id = self as u32;
-        if renumbered && id >= 251 { id + 18 } else { id }
+    pub fn field_id(self, driver: &str) -> Option<u32> {
+        match self as u32 {
+            251.. if !driver::counts_event_reasons(driver) => None,
+            id @ 251.. if driver::renumbered(driver) => Some(id + 18),
+            id => Some(id),
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 //! uuid = GPU-...
 //! memory_total_mib = 81559
 //! utilization = 87                        # `unsupported` for what the GPU does not tell
+//! margin = 35                             # degrees left; older boards tell `slowdown`, the temperature itself
 //! throttle.hardware_thermal = 0.38        # duty: the counter advances by 0.38 s each second
 //! ecc_volatile = 0                        # uncorrectable errors since the driver loaded; also ecc_aggregate
 //! remap_pending = 0                       # also remapped_rows, remap_failed, retired_pages, retirement_pending
@@ -93,7 +94,7 @@ fn read_line(scenario: &mut Scenario, line: &str) -> Result<(), String> {
     .map_err(|message| format!("{key}: {message}"))
 }
 
-fn read_driver(scenario: &mut Scenario, key: &str, value: &str) -> Result<(), String> {
+pub(crate) fn read_driver(scenario: &mut Scenario, key: &str, value: &str) -> Result<(), String> {
     match key {
         "driver" => value.clone_into(&mut scenario.driver),
         "init_error" => scenario.init_error = Some(value.parse()?),
@@ -109,7 +110,7 @@ fn read_driver(scenario: &mut Scenario, key: &str, value: &str) -> Result<(), St
     Ok(())
 }
 
-fn read_gpu(gpu: &mut Gpu, key: &str, value: &str) -> Result<(), String> {
+pub(crate) fn read_gpu(gpu: &mut Gpu, key: &str, value: &str) -> Result<(), String> {
     match key {
         "name" => value.clone_into(&mut gpu.name),
         "uuid" => value.clone_into(&mut gpu.uuid),
@@ -126,6 +127,8 @@ fn read_gpu(gpu: &mut Gpu, key: &str, value: &str) -> Result<(), String> {
         "power_limit_default_mw" => gpu.power_limit_default_mw = optional(value)?,
         "temperature" => gpu.temperature = optional(value)?,
         "margin" => gpu.margin = optional(value)?,
+        "slowdown" => gpu.slowdown = optional(value)?,
+        "power_smoothing" => gpu.power_smoothing = number::<u8>(value)? != 0,
         "memory_temperature" => gpu.memory_temperature = optional(value)?,
         "recovery_action" => gpu.recovery_action = optional(value)?,
         "ecc_volatile" => gpu.ecc_volatile = optional(value)?,
@@ -244,6 +247,10 @@ fn write_gpu(formatter: &mut fmt::Formatter<'_>, gpu: &Gpu) -> fmt::Result {
     write_optional(formatter, "power_limit_default_mw", gpu.power_limit_default_mw)?;
     write_optional(formatter, "temperature", gpu.temperature)?;
     write_optional(formatter, "margin", gpu.margin)?;
+    write_optional(formatter, "slowdown", gpu.slowdown)?;
+    if gpu.power_smoothing {
+        writeln!(formatter, "power_smoothing = 1")?;
+    }
     write_optional(formatter, "memory_temperature", gpu.memory_temperature)?;
     write_optional(formatter, "recovery_action", gpu.recovery_action)?;
     write_optional(formatter, "ecc_volatile", gpu.ecc_volatile)?;

@@ -1,10 +1,12 @@
 //! Puts the library and its state file into a folder.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::driver;
 use crate::scenario::Scenario;
 
 /// File name of the library.
@@ -22,7 +24,7 @@ pub struct StandIn {
 
 impl StandIn {
     /// Writes the library and its state into `folder`, replacing (not overwriting) what is there: a process that has the old library open
-    /// keeps it, as with a driver upgrade.
+    /// keeps it, as with a driver upgrade. The library exports what that of the scenario's driver does.
     pub fn install(folder: &Path, scenario: &Scenario) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         // A relative path would be looked up by the loader as a library name.
@@ -30,7 +32,9 @@ impl StandIn {
             folder: fs::canonicalize(folder)?,
         };
         stand_in.write(scenario)?;
-        replace(&stand_in.library_path(), &without(&scenario.absent_symbols)?)?;
+        let mut absent: BTreeSet<&str> = driver::absent_symbols(&scenario.driver).collect();
+        absent.extend(scenario.absent_symbols.iter().map(String::as_str));
+        replace(&stand_in.library_path(), &without(&absent)?)?;
         Ok(stand_in)
     }
 
@@ -41,6 +45,18 @@ impl StandIn {
         };
         fs::metadata(stand_in.state_path())?;
         Ok(stand_in)
+    }
+
+    /// What it plays now.
+    pub fn read(&self) -> io::Result<Scenario> {
+        let text = fs::read_to_string(self.state_path())?;
+        let invalid = |error| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {error}", self.state_path().display()),
+            )
+        };
+        text.parse().map_err(invalid)
     }
 
     /// Where the library is.
@@ -76,7 +92,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// The library without some of its symbols: their names are changed in the string table, so that the loader does not find them.
-fn without(symbols: &[String]) -> io::Result<Vec<u8>> {
+fn without(symbols: &BTreeSet<&str>) -> io::Result<Vec<u8>> {
     let mut library = LIBRARY.to_vec();
     for symbol in symbols {
         let name = format!("\0{symbol}\0").into_bytes();

@@ -7,10 +7,12 @@
 //! What it cannot show: real call latencies, the driver's lock, permissions, how real counters advance.
 
 mod codes;
+pub mod driver;
 pub mod format;
 mod install;
 mod profiles;
 mod scenario;
+pub mod script;
 
 pub use codes::{Call, Cause, ReturnCode};
 pub use install::{LIBRARY_NAME, STATE_NAME, StandIn};

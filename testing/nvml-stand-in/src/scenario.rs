@@ -7,7 +7,7 @@ use crate::codes::{Call, Cause, ReturnCode};
 /// Everything the stand-in answers. `Display` and `FromStr` are the state file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// Driver version; decides the numbering of the throttle fields (new from 580.82 on).
+    /// Driver version; decides which fields and events there are, and when installed which symbols.
     pub driver: String,
     /// What `nvmlInit` answers instead of success.
     pub init_error: Option<ReturnCode>,
@@ -56,6 +56,10 @@ pub struct Gpu {
     pub temperature: Option<u32>,
     /// Degrees left until the hardware slows down.
     pub margin: Option<i32>,
+    /// Temperature at which the hardware slows down, of boards before Hopper and Ada.
+    pub slowdown: Option<u32>,
+    /// The board has the settings of power smoothing (Blackwell): with some drivers they have ids that throttle counters have with others.
+    pub power_smoothing: bool,
     /// Memory temperature, degrees Celsius.
     pub memory_temperature: Option<u32>,
     /// Driver's recovery action (field 230): 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset.
@@ -181,14 +185,6 @@ impl Scenario {
     pub fn delay(mut self, call: &str, microseconds: u64) -> Self {
         self.delay.push((Call::new(call), microseconds));
         self
-    }
-
-    /// Whether this driver has the field numbering of 580.82 and later.
-    #[must_use]
-    pub fn renumbered(&self) -> bool {
-        let mut parts = self.driver.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        version >= (580, 82)
     }
 }
 

@@ -1,10 +1,10 @@
 //! The state file survives a round trip and refuses what it does not know; the installed library exports what it should.
 
-use infmon_nvml_stand_in::{Cause, Event, Gpu, Process, Profile, ReturnCode, Scenario, StandIn};
+use infmon_nvml_stand_in::{Cause, Event, Gpu, Process, Profile, ReturnCode, Scenario, StandIn, driver};
 
 #[test]
 fn every_profile_survives_the_round_trip() {
-    for profile in [Profile::H100, Profile::L40S, Profile::T4, Profile::Rtx4090] {
+    for profile in Profile::ALL {
         let scenario = Scenario::of(profile, 3);
         assert_eq!(scenario.to_string().parse(), Ok(scenario));
     }
@@ -62,13 +62,17 @@ fn a_line_that_is_not_understood_is_named() {
 
 #[test]
 fn the_numbering_of_fields_changes_with_driver_580_82() {
-    for (driver, renumbered) in [
-        ("570.172.08", false),
-        ("580.65.06", false),
-        ("580.82.07", true),
-        ("610.57.04", true),
+    for (driver, id, smoothing) in [
+        ("470.256.02", None, None),
+        ("570.172.08", None, Some(251)),
+        ("575.57.08", Some(252), Some(256)),
+        ("580.65.06", Some(252), Some(256)),
+        ("580.82.07", Some(270), Some(251)),
+        ("610.57.04", Some(270), Some(251)),
     ] {
-        assert_eq!(Scenario::new(driver).renumbered(), renumbered, "{driver}");
+        assert_eq!(Cause::HardwareThermal.field_id(driver), id, "{driver}");
+        assert_eq!(Cause::PowerCap.field_id(driver), Some(74), "{driver}");
+        assert_eq!(driver::power_smoothing(driver), smoothing, "{driver}");
     }
 }
 
@@ -85,6 +89,9 @@ fn a_symbol_can_be_left_out_of_the_library() {
     let scenario = Scenario::of(Profile::T4, 1);
     let whole = StandIn::install(&folder.path().join("whole"), &scenario).unwrap();
     assert!(has(&whole, "nvmlDeviceGetMarginTemperature"));
+    let old = Scenario::with_driver(Profile::T4, 1, "470.256.02");
+    let old = StandIn::install(&folder.path().join("old"), &old).unwrap();
+    assert!(!has(&old, "nvmlDeviceGetMemoryInfo_v2") && has(&old, "nvmlDeviceGetMemoryInfo"));
     let partial = scenario.absent_symbol("nvmlDeviceGetMarginTemperature");
     let partial = StandIn::install(&folder.path().join("partial"), &partial).unwrap();
     assert!(!has(&partial, "nvmlDeviceGetMarginTemperature"));

@@ -4,6 +4,7 @@ use std::ffi::{c_uint, c_void};
 use std::time::{Duration, Instant};
 
 use crate::codes::ReturnCode;
+use crate::driver;
 use crate::exports::{Device, on_driver, on_gpu, put};
 use crate::layout::EventData;
 use crate::scenario::Event;
@@ -12,8 +13,6 @@ use crate::world::{World, call};
 const NO_INSTANCE: c_uint = u32::MAX;
 /// How often a wait looks for events: rarely, so that its cost does not pass for that of the program that waits.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
-/// What real GPUs of the data centre tell of: ECC errors, XIDs, a GPU that is unavailable, a changed recovery action.
-const SUPPORTED: u64 = 0x1 | Event::DOUBLE_BIT_ECC | Event::XID | 0x4000 | 0x8000;
 
 /// An event set handle: index + 1 in the shape of a pointer.
 type Set = *mut c_void;
@@ -80,7 +79,8 @@ extern "C" fn nvmlEventSetFree(set: Set) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetSupportedEventTypes(device: Device, kinds: *mut u64) -> u32 {
     on_gpu("nvmlDeviceGetSupportedEventTypes", device, |world, index| {
-        world.gpu(index).and(put(kinds, SUPPORTED))
+        world.gpu(index)?;
+        put(kinds, driver::event_kinds(&world.scenario()?.driver))
     })
 }
 
@@ -89,7 +89,7 @@ extern "C" fn nvmlDeviceRegisterEvents(device: Device, kinds: u64, set: Set) -> 
     let index = (device as usize).wrapping_sub(1);
     call("nvmlDeviceRegisterEvents", Some(index), |world| {
         world.gpu(index)?;
-        if kinds & !SUPPORTED != 0 {
+        if kinds & !driver::event_kinds(&world.scenario()?.driver) != 0 {
             return Err(ReturnCode::NOT_SUPPORTED);
         }
         // What happened before is not told, as with the real library.

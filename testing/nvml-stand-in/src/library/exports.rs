@@ -191,6 +191,8 @@ numbers_of_gpu! {
     nvmlDeviceGetPowerManagementDefaultLimit: gpu => gpu.power_limit_default_mw;
     nvmlDeviceGetPerformanceState: gpu => Some(if gpu.utilization == Some(0) { 8 } else { 0 });
     nvmlDeviceGetPersistenceMode: _gpu => Some(1);
+    // Ampere or Hopper: what else a monitor asks for does not depend on it.
+    nvmlDeviceGetArchitecture: gpu => Some(if gpu.slowdown.is_some() { 7 } else { 9 });
 }
 
 #[unsafe(no_mangle)]
@@ -286,6 +288,18 @@ extern "C" fn nvmlDeviceGetMaxClockInfo(device: Device, kind: c_uint, megahertz:
 extern "C" fn nvmlDeviceGetTemperature(device: Device, sensor: c_uint, temperature: *mut c_uint) -> u32 {
     on_gpu("nvmlDeviceGetTemperature", device, |world, index| {
         put_some(temperature, world.gpu(index)?.temperature.filter(|_| sensor == 0))
+    })
+}
+
+/// Only the temperature at which the GPU slows down is played.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTemperatureThreshold(device: Device, threshold: c_uint, temperature: *mut c_uint) -> u32 {
+    const SLOWDOWN: c_uint = 1;
+    on_gpu("nvmlDeviceGetTemperatureThreshold", device, |world, index| {
+        put_some(
+            temperature,
+            world.gpu(index)?.slowdown.filter(|_| threshold == SLOWDOWN),
+        )
     })
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "../codes.rs"]
 mod codes;
+#[path = "../driver.rs"]
+mod driver;
 mod events;
 mod exports;
 #[path = "../format.rs"]

@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_uint};
 use std::time::SystemTime;
 
 use crate::codes::{Cause, ReturnCode};
+use crate::driver;
 use crate::exports::{Answer, Device, MIB, on_gpu, put};
 use crate::layout::{FieldValue, ProcessInfo};
 use crate::scenario::Gpu;
@@ -16,10 +17,23 @@ const VALUE_NOT_AVAILABLE: u64 = u64::MAX;
 fn field(world: &World, index: usize, id: c_uint) -> Option<(c_uint, u64)> {
     const UNSIGNED_INT: c_uint = 1;
     const UNSIGNED_LONG_LONG: c_uint = 3;
-    let gpu = world.gpu(index).ok()?;
-    let renumbered = world.scenario().ok()?.renumbered();
     let number = |value: Option<u32>| Some((UNSIGNED_INT, u64::from(value?)));
+    let gpu = world.gpu(index).ok()?;
+    let driver = &world.scenario().ok()?.driver;
+    if !driver::has_field(driver, id) {
+        return None;
+    }
+    if let (Some(first), true) = (driver::power_smoothing(driver), gpu.power_smoothing) {
+        // Enabled, privilege level, immediate ramp down: settings, and no times.
+        if (first..first + 3).contains(&id) {
+            return number(Some(1));
+        }
+    }
     match id {
+        75 => Some((
+            UNSIGNED_LONG_LONG,
+            world.throttle_nanoseconds(index, Cause::SoftwareThermal)?,
+        )),
         82 => number(gpu.memory_temperature),
         83 | 191 => Some((UNSIGNED_LONG_LONG, world.energy_millijoules(index)?)),
         185 | 186 => number(gpu.power_mw),
@@ -34,7 +48,9 @@ fn field(world: &World, index: usize, id: c_uint) -> Option<(c_uint, u64)> {
         145 => number(gpu.remap_failed),
         230 => number(gpu.recovery_action),
         _ => {
-            let cause = Cause::ALL.into_iter().find(|cause| cause.field_id(renumbered) == id)?;
+            let cause = Cause::ALL
+                .into_iter()
+                .find(|cause| cause.field_id(driver) == Some(id))?;
             Some((UNSIGNED_LONG_LONG, world.throttle_nanoseconds(index, cause)?))
         }
     }
