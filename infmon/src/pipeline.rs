@@ -79,6 +79,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
     let options = DaemonOptions {
         gpu,
         pod_resources: None,
+        kernel_log: None,
         addresses: DialPolicy::Any,
         metrics,
     };

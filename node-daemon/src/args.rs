@@ -49,6 +49,10 @@ pub struct Args {
     #[arg(long, env = "INFMON_POD_RESOURCES_SOCKET")]
     pub pod_resources_socket: Option<PathBuf>,
 
+    /// The kernel's log, /dev/kmsg: read XIDs from it, with the process that caused them; it takes root and CAP_SYSLOG
+    #[arg(long, env = "INFMON_KERNEL_LOG")]
+    pub kernel_log: Option<PathBuf>,
+
     /// Scrape also addresses of this machine and link-local ones
     #[arg(long, env = "INFMON_ALLOW_LOCAL_TARGETS")]
     pub allow_local_targets: bool,

@@ -1,15 +1,18 @@
 //! The core of the daemon: a plan goes in, a report per period comes out.
 
 use crate::gpus::{GpuOptions, Gpus};
+use crate::kernel_log;
 use crate::metrics::DaemonMetrics;
 use crate::pod_resources::{self, Knowledge, PodResourcesOptions};
 use crate::report::assemble;
 use crate::scrape::{AddressPolicy, Scrapers};
+use infmon_gpu::kernel_log::KernelEvent;
 use infmon_runtime::Shutdown;
 use infmon_samples::{Plan, Report};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +32,8 @@ pub struct DaemonOptions {
     pub gpu: GpuOptions,
     /// How the kubelet is asked which pods have which GPUs; `None` leaves it alone.
     pub pod_resources: Option<PodResourcesOptions>,
+    /// The kernel's log to read XIDs from (`/dev/kmsg`); `None` leaves it alone.
+    pub kernel_log: Option<PathBuf>,
     /// Which addresses may be scraped.
     pub addresses: AddressPolicy,
     /// Where it counts.
@@ -53,19 +58,29 @@ pub fn spawn(
         );
         receiver
     });
-    shutdown.spawn("sampling", sample(options, owners, plan, sender, shutdown.token()));
+    let (told, kernel_events) = mpsc::channel(kernel_log::WAITING_MAX);
+    if let Some(path) = options.kernel_log.clone() {
+        let metrics = options.metrics.clone();
+        shutdown.spawn("kernel log", kernel_log::follow(path, told, metrics, shutdown.token()));
+    }
+    shutdown.spawn(
+        "sampling",
+        sample(options, owners, kernel_events, plan, sender, shutdown.token()),
+    );
     receiver
 }
 
 async fn sample(
     options: DaemonOptions,
     owners: Option<watch::Receiver<Arc<Knowledge>>>,
+    mut kernel_events: mpsc::Receiver<KernelEvent>,
     mut plan: watch::Receiver<Arc<Plan>>,
     reports: watch::Sender<Arc<Report>>,
     shutdown: CancellationToken,
 ) {
     let mut current = Arc::clone(&plan.borrow_and_update());
     let mut gpus = Gpus::start(options.gpu);
+    let xid = gpus.xid();
     let mut scrapers = Scrapers::new(options.addresses, options.metrics.clone());
     gpus.set_period(period(&current));
     scrapers.follow(&current);
@@ -86,6 +101,17 @@ async fn sample(
                     ticks = interval(&next);
                 }
                 current = next;
+                continue;
+            }
+            // Without a reader of the log there is no sender either.
+            Some(event) = kernel_events.recv() => {
+                gpus.note_kernel_event(event);
+                continue;
+            }
+            // An XID does not wait for the next beat.
+            () = xid.notified() => {
+                let soon = tokio::time::Instant::now().max(reported + LEAST_BETWEEN_REPORTS);
+                due = Some(due.map_or(soon, |due| due.min(soon)));
                 continue;
             }
             () = scrapers.scraped(), if due.is_none() => {

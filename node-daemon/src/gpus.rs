@@ -1,8 +1,12 @@
 //! The GPUs of the node, or the reason why there are none to see.
 
-use infmon_gpu::{DriverProblem, DriverState, GpuMonitor, Incident, IncidentKind, MonitorOptions, Snapshot, Stopped};
+use infmon_gpu::kernel_log::KernelEvent;
+use infmon_gpu::{
+    DriverProblem, DriverState, GpuMonitor, Incident, IncidentKind, MonitorOptions, OnXid, Snapshot, Stopped,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Time for the driver session to end; a hung driver call is left behind after it.
 const STOP_DEADLINE: Duration = Duration::from_millis(500);
@@ -24,19 +28,32 @@ pub(crate) struct Gpus {
     told: Option<std::mem::Discriminant<DriverState>>,
     /// When the newest incident that was logged happened.
     told_incident: Option<Instant>,
+    /// An XID was told.
+    xid: Arc<Notify>,
 }
 
 impl Gpus {
     pub(crate) fn start(options: GpuOptions) -> Self {
+        let xid = Arc::new(Notify::new());
         let monitor = match options {
             GpuOptions::Off => None,
-            GpuOptions::Nvml(options) => Some(GpuMonitor::start(options)),
+            GpuOptions::Nvml(options) => {
+                let told = Arc::clone(&xid);
+                let on_xid = Some(OnXid::new(move || told.notify_one()));
+                Some(GpuMonitor::start(MonitorOptions { on_xid, ..options }))
+            }
         };
         Self {
             monitor,
             told: None,
             told_incident: None,
+            xid,
         }
+    }
+
+    /// Notified when an XID was told.
+    pub(crate) fn xid(&self) -> Arc<Notify> {
+        Arc::clone(&self.xid)
     }
 
     pub(crate) fn set_period(&self, period: Duration) {
@@ -72,6 +89,27 @@ impl Gpus {
             tell_incident(incident);
         }
         snapshot
+    }
+
+    /// Takes in what the kernel's log tells. A switch is no GPU of anybody: its faults are logged, and show in the XIDs of the GPUs.
+    pub(crate) fn note_kernel_event(&self, event: KernelEvent) {
+        match event {
+            KernelEvent::Xid {
+                pci,
+                number,
+                gpu_instance,
+                process,
+            } => {
+                let monitor = self.monitor.as_ref();
+                let known = monitor.is_some_and(|monitor| monitor.note_kernel_xid(pci, number, gpu_instance, process));
+                if !known {
+                    tracing::warn!(%pci, xid = number, "the kernel's log tells an XID of a GPU that the driver does not show");
+                }
+            }
+            KernelEvent::SwitchXid { pci, number, fatal } => {
+                tracing::warn!(%pci, sxid = number, fatal, "the kernel's log tells an SXid of an NVSwitch: see NVIDIA's Fabric Manager guide");
+            }
+        }
     }
 
     /// Ends the driver session, within half a second also when the driver hangs.

@@ -7,6 +7,7 @@
 pub mod args;
 mod daemon;
 mod gpus;
+mod kernel_log;
 mod metrics;
 mod pod_resources;
 mod report;

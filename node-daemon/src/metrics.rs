@@ -2,6 +2,7 @@
 
 use crate::gpus::{STATE_NAMES, state_name};
 use crate::pod_resources::{Freshness, Knowledge};
+use infmon_gpu::kernel_log::KernelEvent;
 use infmon_gpu::{CallStats, Snapshot};
 use infmon_link::OperatorState;
 use infmon_samples::FailureKind;
@@ -34,6 +35,15 @@ pub struct DaemonMetrics {
     gpus: Arc<Mutex<Arc<Snapshot>>>,
     owner_calls: ByResult,
     owners: Owners,
+    kernel_log: KernelLog,
+}
+
+/// What comes from the kernel's log.
+#[derive(Clone, Debug, Default)]
+struct KernelLog {
+    readable: Gauge,
+    events: Family<[(&'static str, &'static str); 1], Counter>,
+    overruns: Counter,
 }
 
 impl Default for DaemonMetrics {
@@ -46,6 +56,7 @@ impl Default for DaemonMetrics {
             gpus: Arc::default(),
             owner_calls: Family::default(),
             owners: Owners::default(),
+            kernel_log: KernelLog::default(),
         }
     }
 }
@@ -63,6 +74,29 @@ impl DaemonMetrics {
         let calls = "Calls to the kubelet for the owners of GPUs, by result: ok or failed";
         registry.register("infmon_pod_resources_calls", calls, self.owner_calls.clone());
         registry.register_collector(Box::new(OwnersCollector(Arc::clone(&self.owners))));
+        let log = &self.kernel_log;
+        let readable = "1 while XIDs are read from the kernel's log; 0 also where that is off";
+        registry.register("infmon_kernel_log_readable", readable, log.readable.clone());
+        let events = "Lines of the kernel's log that were read, by kind: xid (GPU) or sxid (NVSwitch)";
+        registry.register("infmon_kernel_log_events", events, log.events.clone());
+        let overruns = "Times that lines of the kernel's log were lost before they were read";
+        registry.register("infmon_kernel_log_overruns", overruns, log.overruns.clone());
+    }
+
+    pub(crate) fn kernel_log_readable(&self, readable: bool) {
+        self.kernel_log.readable.set(i64::from(readable));
+    }
+
+    pub(crate) fn kernel_log_told(&self, event: &KernelEvent) {
+        let kind = match event {
+            KernelEvent::Xid { .. } => "xid",
+            KernelEvent::SwitchXid { .. } => "sxid",
+        };
+        self.kernel_log.events.get_or_create_owned(&[("kind", kind)]).inc();
+    }
+
+    pub(crate) fn kernel_log_overrun(&self) {
+        self.kernel_log.overruns.inc();
     }
 
     pub(crate) fn scraped(&self, failure: Option<FailureKind>, took: Duration) {

@@ -53,6 +53,8 @@ fn incident(now: Instant, incident: &Incident) -> GpuIncident {
         uuid: incident.uuid.clone(),
         kind: incident.kind,
         gpu_instance: incident.gpu_instance,
+        pid: incident.process.pid,
+        process_name: incident.process.name.clone(),
         count: incident.count,
         first: now.saturating_duration_since(incident.first),
         last: now.saturating_duration_since(incident.last),

@@ -55,6 +55,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let options = DaemonOptions {
         gpu: args.gpu(),
         pod_resources: args.pod_resources(),
+        kernel_log: args.kernel_log.clone(),
         addresses: args.addresses(),
         metrics,
     };

@@ -76,6 +76,8 @@ pub struct NodeProfile {
     pub gpu_access: GpuAccess,
     /// Whether the daemon asks the kubelet which pods have which GPUs, for which it must run as root.
     pub pod_resources: bool,
+    /// Whether the daemon reads XIDs from the kernel's log, for which its container must be privileged.
+    pub kmsg: bool,
     /// Priority class of the daemon; empty is none.
     pub priority_class_name: String,
 }
@@ -199,6 +201,14 @@ mod tests {
         let profiles = parse(&text).expect("valid").node_profiles;
         let asking: Vec<bool> = profiles.iter().map(|profile| profile.pod_resources).collect();
         assert_eq!(asking, [false, true]);
+    }
+
+    #[test]
+    fn a_profile_reads_the_kernels_log_only_where_it_says_so() {
+        let text = format!("{MINIMAL}nodeProfiles: [{{name: a}}, {{name: b, kmsg: true}}]\n");
+        let profiles = parse(&text).expect("valid").node_profiles;
+        let reading: Vec<bool> = profiles.iter().map(|profile| profile.kmsg).collect();
+        assert_eq!(reading, [false, true]);
     }
 
     #[test]

@@ -76,6 +76,10 @@ pub struct GpuIncident {
     pub kind: IncidentKind,
     /// GPU instance of MIG that the driver named last.
     pub gpu_instance: Option<u32>,
+    /// Process that the kernel's log named last, in the node's PID namespace; `None` where the log is not read or names none.
+    pub pid: Option<u32>,
+    /// Name of that process.
+    pub process_name: Option<String>,
     /// How often; for ECC the number of errors.
     pub count: u64,
     /// Time since it happened first, when the report was made.

@@ -109,6 +109,7 @@ app.kubernetes.io/component: node-daemon
     driverRoot: {{ $access.driverRoot | default "" | quote }}
     visibleDevices: {{ $access.visibleDevices | default "all" | quote }}
   podResources: {{ .podResources | default false }}
+  kmsg: {{ .kmsg | default false }}
   priorityClassName: {{ .priorityClassName | default "" | quote }}
 {{- end }}
 {{- end }}

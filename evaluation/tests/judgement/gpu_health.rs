@@ -43,6 +43,8 @@ fn xid(number: u32, ago: u64) -> GpuIncident {
         uuid: uuid(1),
         kind: IncidentKind::Xid { number },
         gpu_instance: None,
+        pid: None,
+        process_name: None,
         count: 1,
         first: Duration::from_secs(ago),
         last: Duration::from_secs(ago),
@@ -91,6 +93,39 @@ fn no_session(mut scene: Scene) -> Scene {
 
 fn message(verdict: &Verdict) -> &str {
     &finding(verdict, GpusHealthy).message
+}
+
+#[test]
+fn the_process_that_the_kernels_log_names_is_told() {
+    let cases = [
+        (
+            Some(4_711),
+            Some("python3"),
+            "XID 31 (GPU memory page fault) of pid 4711 (python3), 4 s ago.",
+        ),
+        (
+            Some(4_711),
+            None,
+            "XID 31 (GPU memory page fault) of pid 4711, 4 s ago.",
+        ),
+        (
+            None,
+            Some("python3"),
+            "XID 31 (GPU memory page fault) of python3, 4 s ago.",
+        ),
+        (None, None, "XID 31 (GPU memory page fault), 4 s ago."),
+        (None, Some(" . "), "XID 31 (GPU memory page fault), 4 s ago."),
+    ];
+    for (pid, name, words) in cases {
+        let blamed = GpuIncident {
+            pid,
+            process_name: name.map(str::to_owned),
+            ..xid(31, 4)
+        };
+        let verdict = happened(one(|_| {}), &[blamed]).look();
+        assert!(message(&verdict).contains(words), "{}", message(&verdict));
+        assert_presentable(&verdict);
+    }
 }
 
 #[test]

@@ -91,6 +91,8 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 uuid: format!("GPU-{gpu}"),
                 kind: number.map_or(IncidentKind::EccUncorrectable, |number| IncidentKind::Xid { number }),
                 gpu_instance: action,
+                pid: action,
+                process_name: number.map(|number| format!("p{number}\n.")),
                 count: ago,
                 first: Duration::from_secs(ago),
                 last: Duration::from_secs(ago % 1_000),

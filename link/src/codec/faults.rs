@@ -88,6 +88,8 @@ pub(super) fn encode_incident(incident: &GpuIncident) -> wire::GpuIncident {
         uuid,
         kind,
         gpu_instance,
+        pid,
+        process_name,
         count,
         first,
         last,
@@ -103,6 +105,8 @@ pub(super) fn encode_incident(incident: &GpuIncident) -> wire::GpuIncident {
         count: *count,
         first_microseconds: microseconds(*first),
         last_microseconds: microseconds(*last),
+        pid: *pid,
+        process_name: process_name.clone().unwrap_or_default(),
     }
 }
 
@@ -117,6 +121,8 @@ pub(super) fn decode_incident(incident: wire::GpuIncident) -> Option<GpuIncident
             Kind::EccUncorrectable(_) => IncidentKind::EccUncorrectable,
         },
         gpu_instance: incident.gpu_instance,
+        pid: incident.pid,
+        process_name: Some(incident.process_name).filter(|name| !name.is_empty()),
         count: incident.count,
         first: Duration::from_micros(incident.first_microseconds),
         last: Duration::from_micros(incident.last_microseconds),

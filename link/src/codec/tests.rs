@@ -134,6 +134,8 @@ fn incidents() -> Vec<GpuIncident> {
         uuid: "GPU-77".to_owned(),
         kind: IncidentKind::Xid { number: 119 },
         gpu_instance: Some(0),
+        pid: Some(4_711),
+        process_name: Some("python3".to_owned()),
         count: u64::MAX,
         first: Duration::from_micros(9_000_001),
         last: Duration::ZERO,
@@ -141,6 +143,8 @@ fn incidents() -> Vec<GpuIncident> {
     let ecc = GpuIncident {
         kind: IncidentKind::EccUncorrectable,
         gpu_instance: None,
+        pid: None,
+        process_name: None,
         ..xid.clone()
     };
     vec![xid, ecc]

@@ -9,6 +9,7 @@ use infmon_node_daemon::{AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions
 use infmon_runtime::Shutdown;
 use infmon_samples::{Plan, Report, Scheme, Target, TargetId, TargetReport};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -53,7 +54,12 @@ impl Core {
     }
 
     pub fn start_with(gpu: GpuOptions, addresses: AddressPolicy, targets: Vec<Target>) -> Self {
-        Self::start_core(gpu, None, addresses, targets)
+        Self::start_core(gpu, None, None, addresses, targets)
+    }
+
+    /// A core that reads a kernel's log.
+    pub fn start_reading(gpu: GpuOptions, kernel_log: PathBuf) -> Self {
+        Self::start_core(gpu, None, Some(kernel_log), AddressPolicy::Any, Vec::new())
     }
 
     /// A core that asks a kubelet.
@@ -64,6 +70,7 @@ impl Core {
     fn start_core(
         gpu: GpuOptions,
         pod_resources: Option<PodResourcesOptions>,
+        kernel_log: Option<PathBuf>,
         addresses: AddressPolicy,
         targets: Vec<Target>,
     ) -> Self {
@@ -72,6 +79,7 @@ impl Core {
         let options = DaemonOptions {
             gpu,
             pod_resources,
+            kernel_log,
             addresses,
             metrics: DaemonMetrics::default(),
         };

@@ -26,6 +26,8 @@ const DRIVER_ROOT: &str = "/run/nvidia/driver";
 /// The kubelet's folder with its PodResources socket, on the node and in the container. The folder is mounted, not the socket: a
 /// kubelet that restarts makes a new one.
 const POD_RESOURCES: &str = "/var/lib/kubelet/pod-resources";
+/// The kernel's log, on the node and in the container.
+const KERNEL_LOG: &str = "/dev/kmsg";
 /// User and group of the image.
 const UNPRIVILEGED: i64 = 65532;
 
@@ -102,8 +104,9 @@ pub fn daemon_set(config: &Config, profile: &NodeProfile, namespace: &str, owner
 }
 
 fn pod_security(profile: &NodeProfile) -> PodSecurityContext {
-    // The kubelet's folder is open to root alone: root of the container is that user, without any capability.
-    let as_root = profile.pod_resources;
+    // The kubelet's folder is open to root alone: root of the container is that user, without any capability. The kernel's log wants
+    // CAP_SYSLOG in effect, which a process of another user does not have even in a privileged container.
+    let as_root = profile.pod_resources || profile.kmsg;
     PodSecurityContext {
         run_as_non_root: Some(!as_root),
         run_as_user: Some(if as_root { 0 } else { UNPRIVILEGED }),
@@ -135,6 +138,9 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Contain
     if profile.pod_resources {
         mounts.push(mount("pod-resources", POD_RESOURCES));
     }
+    if profile.kmsg {
+        mounts.push(mount("kernel-log", KERNEL_LOG));
+    }
     let probe = |path: &str, period| Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
@@ -161,6 +167,9 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Contain
     if profile.pod_resources {
         args.push(format!("--pod-resources-socket={POD_RESOURCES}/kubelet.sock"));
     }
+    if profile.kmsg {
+        args.push(format!("--kernel-log={KERNEL_LOG}"));
+    }
     Container {
         name: CONTAINER.into(),
         image: Some(config.node_daemon.image.clone()),
@@ -182,17 +191,30 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Contain
         liveness_probe: Some(probe("/livez", 10)),
         readiness_probe: Some(probe("/readyz", 5)),
         resources: Some(config.node_daemon.resources.clone()),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(container_security(profile)),
         volume_mounts: Some(mounts),
         ..Container::default()
+    }
+}
+
+fn container_security(profile: &NodeProfile) -> SecurityContext {
+    if profile.kmsg {
+        // A capability alone is not enough: the device cgroup of a container refuses devices that are not its own, and in Kubernetes only
+        // `privileged` lifts that. Such a container has every capability, whatever it drops.
+        return SecurityContext {
+            privileged: Some(true),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        };
+    }
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
     }
 }
 
@@ -241,6 +263,9 @@ fn volumes(config: &Config, profile: &NodeProfile) -> Vec<Volume> {
     if profile.pod_resources {
         // Directory: a folder that is not there is an error of the pod, and not made on the node.
         volumes.push(host_path("pod-resources", POD_RESOURCES, Some("Directory")));
+    }
+    if profile.kmsg {
+        volumes.push(host_path("kernel-log", KERNEL_LOG, Some("CharDevice")));
     }
     volumes
 }
@@ -357,6 +382,39 @@ mod tests {
         assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(true), Some(65532)));
         let args = spec.containers[0].args.clone().expect("args");
         assert!(!args.iter().any(|arg| arg.starts_with("--pod-resources")), "{args:?}");
+    }
+
+    #[test]
+    fn a_profile_that_reads_the_kernels_log_is_privileged_and_no_other_is() {
+        let reading = NodeProfile {
+            kmsg: true,
+            ..profile("gpu")
+        };
+        let spec = pod_spec(&config(), &reading);
+        assert_eq!(spec.automount_service_account_token, Some(false));
+        for host in [spec.host_pid, spec.host_network, spec.host_ipc] {
+            assert_ne!(host, Some(true));
+        }
+        let pod = spec.security_context.clone().expect("pod security context");
+        assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(false), Some(0)));
+        let container = &spec.containers[0];
+        let security = container.security_context.clone().expect("security context");
+        assert_eq!(security.privileged, Some(true));
+        // The API server refuses it beside `privileged`.
+        assert_eq!(security.allow_privilege_escalation, None);
+        assert_eq!(security.read_only_root_filesystem, Some(true));
+        assert_eq!(host_paths(&spec), ["/dev/kmsg"]);
+        let volume = spec.volumes.iter().flatten().find(|volume| volume.name == "kernel-log");
+        let path = volume.and_then(|volume| volume.host_path.clone()).expect("a hostPath");
+        assert_eq!(path.type_.as_deref(), Some("CharDevice"));
+        let mounts: Vec<_> = container.volume_mounts.iter().flatten().collect();
+        assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
+        assert!(mounts.iter().any(|mount| mount.mount_path == "/dev/kmsg"));
+        let args = container.args.clone().expect("args");
+        assert!(args.iter().any(|arg| arg == "--kernel-log=/dev/kmsg"), "{args:?}");
+        for other in [profile("default"), asking("asking")] {
+            assert_confined(&pod_spec(&config(), &other));
+        }
     }
 
     #[test]

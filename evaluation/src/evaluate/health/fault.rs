@@ -1,7 +1,7 @@
 //! Each fault in words: what, how bad, and what to do.
 
 use super::{quoted, standing_for};
-use crate::words::{count, seconds};
+use crate::words::{clause, count, seconds};
 use infmon_crds::v1alpha1::reason;
 use infmon_gpu::xid::{self, XidClass};
 use infmon_gpu::{GpuFailure, GpuHealth, IncidentKind, RecoveryAction, StandingFault};
@@ -184,8 +184,23 @@ pub(super) fn incident(incident: &GpuIncident, on_the_way: Duration, node: &str)
             _ => Rank::OtherXid,
         },
         reason: reason::XID,
-        what: format!("XID {number}{name}{instance}{repeated}{times}"),
+        what: format!("XID {number}{name}{instance}{}{repeated}{times}", blamed(incident)),
         next: next_of(class, incident.index, node),
+    }
+}
+
+/// ` of pid 4711 (python3)`, where the kernel's log names it.
+fn blamed(incident: &GpuIncident) -> String {
+    let name = incident
+        .process_name
+        .as_deref()
+        .map(clause)
+        .filter(|name| !name.is_empty());
+    match (incident.pid, name) {
+        (Some(pid), Some(name)) => format!(" of pid {pid} ({name})"),
+        (Some(pid), None) => format!(" of pid {pid}"),
+        (None, Some(name)) => format!(" of {name}"),
+        (None, None) => String::new(),
     }
 }
 
