@@ -124,8 +124,12 @@ impl PlanRevisions {
         self.newest = self.newest.max(stamp);
     }
 
-    /// Takes the newest targets of all nodes; returns the plans that changed.
-    pub fn update(&mut self, targets: BTreeMap<String, Vec<Target>>) -> Vec<(String, Arc<Plan>)> {
+    /// Takes the newest targets of all nodes, and the nodes that are to let go of their GPUs; returns the plans that changed.
+    pub fn update(
+        &mut self,
+        targets: BTreeMap<String, Vec<Target>>,
+        release_gpus: &BTreeSet<String>,
+    ) -> Vec<(String, Arc<Plan>)> {
         self.plans.retain(|node, _| targets.contains_key(node));
         let mut changed = Vec::new();
         for (node, targets) in targets {
@@ -135,8 +139,11 @@ impl PlanRevisions {
                 .min()
                 .unwrap_or(Duration::from_secs(1))
                 .min(Duration::from_secs(1));
-            let known = self.plans.get(&node);
-            if known.is_some_and(|plan| plan.targets == targets && plan.period == period) {
+            let release_gpus = release_gpus.contains(&node);
+            let same = |plan: &Arc<Plan>| {
+                plan.targets == targets && plan.period == period && plan.release_gpus == release_gpus
+            };
+            if self.plans.get(&node).is_some_and(same) {
                 continue;
             }
             self.newest += 1;
@@ -144,6 +151,7 @@ impl PlanRevisions {
                 revision: self.newest,
                 period,
                 targets,
+                release_gpus,
             });
             self.plans.insert(node.clone(), Arc::clone(&plan));
             changed.push((node, plan));

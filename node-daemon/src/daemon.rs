@@ -83,6 +83,7 @@ async fn sample(
     let xid = gpus.xid();
     let mut scrapers = Scrapers::new(options.addresses, options.metrics.clone());
     gpus.set_period(period(&current));
+    gpus.set_released(current.release_gpus);
     scrapers.follow(&current);
     let mut ticks = interval(&current);
     let mut reported = tokio::time::Instant::now();
@@ -99,6 +100,10 @@ async fn sample(
                 if period(&next) != period(&current) {
                     gpus.set_period(period(&next));
                     ticks = interval(&next);
+                }
+                if next.release_gpus != current.release_gpus {
+                    tracing::info!(released = next.release_gpus, "the GPU driver is to be let go of, or taken up again");
+                    gpus.set_released(next.release_gpus);
                 }
                 current = next;
                 continue;

@@ -62,6 +62,13 @@ impl Gpus {
         }
     }
 
+    /// Lets go of the driver while it is upgraded, or takes it up again.
+    pub(crate) fn set_released(&self, released: bool) {
+        if let Some(monitor) = &self.monitor {
+            monitor.set_released(released);
+        }
+    }
+
     /// The newest snapshot. Logs one line when the state of the driver has become another one, and one for what has happened to a GPU.
     pub(crate) fn latest(&mut self) -> Arc<Snapshot> {
         let snapshot = match &self.monitor {

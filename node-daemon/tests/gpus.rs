@@ -4,11 +4,13 @@
 
 mod harness;
 
-use harness::Core;
+use harness::{Core, plan};
 use infmon_gpu::{DriverProblem, DriverState, GpuFailure, IncidentKind, MonitorOptions};
 use infmon_node_daemon::GpuOptions;
 use infmon_nvml_stand_in::{Profile, ReturnCode, Scenario, StandIn};
+use infmon_samples::Plan;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn nvml(library: PathBuf) -> GpuOptions {
@@ -88,6 +90,32 @@ async fn faults_are_reported_with_their_ages() {
         })
         .await;
     assert!(grows <= begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_plan_can_make_it_let_go_of_the_driver() {
+    let folder = tempfile::tempdir().unwrap();
+    let stand_in = StandIn::install(folder.path(), &Scenario::of(Profile::H100, 1)).unwrap();
+    let mut core = Core::start(nvml(stand_in.library_path()), Vec::new());
+    core.report("a GPU", |report| (report.gpus.samples.len() == 1).then_some(()))
+        .await;
+    for (revision, release) in [(2, true), (3, false)] {
+        let plan = Plan {
+            release_gpus: release,
+            ..plan(revision, Vec::new())
+        };
+        core.plan.send_replace(Arc::new(plan));
+        core.report("the driver let go of, or taken up again", |report| {
+            match &report.gpus.driver {
+                DriverState::Unavailable { category, .. } if release => {
+                    (*category == DriverProblem::DriverUpgrade && report.gpus.samples.is_empty()).then_some(())
+                }
+                DriverState::Ready { .. } if !release => (report.gpus.samples.len() == 1).then_some(()),
+                _ => None,
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod credentials;
 pub mod daemon_sets;
 pub mod deployment;
+pub mod driver_upgrade;
 pub mod events;
 pub mod exposition;
 pub mod json_api;

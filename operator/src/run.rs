@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let cluster = ClusterView::default();
     tasks.spawn(
         "node watch",
-        watches::follow_nodes(client.clone(), cluster.clone(), end.clone()),
+        watches::follow_nodes(client.clone(), cluster.clone(), world.clone(), end.clone()),
     );
     {
         let (client, cluster, namespace, end) = (client.clone(), cluster.clone(), args.namespace.clone(), end.clone());

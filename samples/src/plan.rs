@@ -66,6 +66,8 @@ pub struct Plan {
     pub period: Duration,
     /// Servers to scrape.
     pub targets: Vec<Target>,
+    /// Let go of the GPUs' driver: it is about to be replaced, which nobody may hinder by having it open.
+    pub release_gpus: bool,
 }
 
 impl Default for Plan {
@@ -74,6 +76,7 @@ impl Default for Plan {
             revision: 0,
             period: Duration::from_secs(1),
             targets: Vec::new(),
+            release_gpus: false,
         }
     }
 }

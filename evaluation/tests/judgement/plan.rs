@@ -99,20 +99,45 @@ fn one_pod_does_not_crowd_out_the_others() {
 #[test]
 fn revisions_rise_only_with_a_change() {
     let mut revisions = PlanRevisions::default();
+    let none = BTreeSet::new();
     let of = |targets: &[&str]| {
         let targets = targets.iter().map(|id| target(id, "10.0.0.1:1")).collect();
         BTreeMap::from([("node-1".to_owned(), targets)])
     };
-    let mut update = |targets: &[&str]| revisions.update(of(targets)).first().map(|(_, plan)| plan.revision);
+    let mut update = |targets: &[&str]| {
+        revisions
+            .update(of(targets), &none)
+            .first()
+            .map(|(_, plan)| plan.revision)
+    };
     assert_eq!(update(&["a"]), Some(1));
     assert_eq!(update(&["a"]), None);
     assert_eq!(update(&["a", "b"]), Some(2));
     assert_eq!(update(&["a"]), Some(3));
     assert_eq!(revisions.get("node-1").map(|plan| plan.revision), Some(3));
-    assert!(revisions.update(BTreeMap::new()).is_empty());
+    assert!(revisions.update(BTreeMap::new(), &none).is_empty());
     assert!(revisions.get("node-1").is_none());
-    let back = revisions.update(of(&["a"]));
+    let back = revisions.update(of(&["a"]), &none);
     assert!(back[0].1.revision > 3, "a node that comes back gets no old number");
+}
+
+#[test]
+fn a_node_lets_go_of_its_gpus_while_its_driver_is_upgraded() {
+    let mut revisions = PlanRevisions::default();
+    let targets = || BTreeMap::from([("n1".to_owned(), Vec::new()), ("n2".to_owned(), Vec::new())]);
+    let mut update = |upgraded: &[&str]| {
+        let upgraded = upgraded.iter().map(|node| (*node).to_owned()).collect();
+        let changed = revisions.update(targets(), &upgraded);
+        changed
+            .into_iter()
+            .map(|(node, plan)| (node, plan.release_gpus))
+            .collect::<Vec<_>>()
+    };
+    let plan = |node: &str, release| (node.to_owned(), release);
+    assert_eq!(update(&[]), [plan("n1", false), plan("n2", false)]);
+    assert_eq!(update(&["n2", "n3"]), [plan("n2", true)]);
+    assert_eq!(update(&["n2"]), []);
+    assert_eq!(update(&[]), [plan("n2", false)]);
 }
 
 #[test]
@@ -123,10 +148,8 @@ fn the_period_of_a_node_is_its_fastest_target() {
             .iter()
             .map(|millis| every(*millis, target("a", "h:1")))
             .collect();
-        let changed = revisions.update(BTreeMap::from([(
-            format!("node-{expected}-{}", periods.len()),
-            targets,
-        )]));
+        let node = format!("node-{expected}-{}", periods.len());
+        let changed = revisions.update(BTreeMap::from([(node, targets)]), &BTreeSet::new());
         assert_eq!(changed[0].1.period.as_millis(), expected);
     }
 }

@@ -88,6 +88,7 @@ mod tests {
             revision,
             period: Duration::from_secs(seconds),
             targets: Vec::new(),
+            release_gpus: false,
         }
     }
 

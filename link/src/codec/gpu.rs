@@ -9,12 +9,13 @@ use infmon_samples::GpuReport;
 use std::time::Duration;
 
 /// Every problem, to find one by its name.
-const PROBLEMS: [DriverProblem; 6] = [
+const PROBLEMS: [DriverProblem; 7] = [
     DriverProblem::LibraryNotFound,
     DriverProblem::DriverNotLoaded,
     DriverProblem::NoPermission,
     DriverProblem::DriverVersionMismatch,
     DriverProblem::NoDevices,
+    DriverProblem::DriverUpgrade,
     DriverProblem::Unknown,
 ];
 

@@ -13,11 +13,13 @@ pub(crate) fn encode_plan(plan: &Plan) -> wire::Plan {
         revision,
         period,
         targets,
+        release_gpus,
     } = plan;
     wire::Plan {
         revision: *revision,
         period_microseconds: microseconds(*period),
         targets: targets.iter().map(encode_target).collect(),
+        release_gpus: *release_gpus,
     }
 }
 
@@ -26,6 +28,7 @@ pub(crate) fn decode_plan(plan: wire::Plan) -> Plan {
         revision: plan.revision,
         period: Duration::from_micros(plan.period_microseconds),
         targets: plan.targets.into_iter().map(decode_target).collect(),
+        release_gpus: plan.release_gpus,
     }
 }
 

@@ -263,6 +263,7 @@ fn every_driver_state_comes_back() {
         unavailable(DriverProblem::NoPermission),
         unavailable(DriverProblem::DriverVersionMismatch),
         unavailable(DriverProblem::NoDevices),
+        unavailable(DriverProblem::DriverUpgrade),
         unavailable(DriverProblem::Unknown),
     ];
     for driver in states {

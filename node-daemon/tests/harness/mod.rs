@@ -38,6 +38,7 @@ pub fn plan(revision: u64, targets: Vec<Target>) -> Plan {
         revision,
         period: PERIOD,
         targets,
+        release_gpus: false,
     }
 }
 
@@ -64,7 +65,13 @@ impl Core {
 
     /// A core that asks a kubelet.
     pub fn start_asking(pod_resources: PodResourcesOptions) -> Self {
-        Self::start_core(GpuOptions::Off, Some(pod_resources), AddressPolicy::Any, Vec::new())
+        Self::start_core(
+            GpuOptions::Off,
+            Some(pod_resources),
+            None,
+            AddressPolicy::Any,
+            Vec::new(),
+        )
     }
 
     fn start_core(

@@ -2,12 +2,14 @@
 
 use super::follow::follow;
 use crate::daemon_sets::PROFILE_LABEL;
+use crate::driver_upgrade::wants_release;
+use crate::world::SharedWorld;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,8 @@ struct Inner {
 struct State {
     nodes: BTreeMap<String, BTreeMap<String, String>>,
     nodes_listed: bool,
+    /// Those of `nodes` whose GPU driver is about to be replaced.
+    upgrading: BTreeSet<String>,
     /// Generation by profile.
     daemon_sets: BTreeMap<String, Option<i64>>,
     daemon_sets_listed: bool,
@@ -45,6 +49,11 @@ impl ClusterView {
     #[must_use]
     pub fn nodes(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         self.lock().nodes.clone()
+    }
+
+    /// Nodes whose GPU driver is about to be replaced.
+    fn upgrading(&self) -> BTreeSet<String> {
+        self.lock().upgrading.clone()
     }
 
     /// Generation of the DaemonSets that carry our label, by profile.
@@ -68,17 +77,20 @@ impl ClusterView {
     }
 }
 
-/// Follows the nodes, metadata only.
-pub async fn follow_nodes(client: kube::Client, view: ClusterView, shutdown: CancellationToken) {
+/// Follows the nodes, metadata only. The world learns whose driver is being upgraded.
+pub async fn follow_nodes(client: kube::Client, view: ClusterView, world: SharedWorld, shutdown: CancellationToken) {
     let api: Api<PartialObjectMeta<Node>> = Api::all(client);
     let mut listing = BTreeMap::new();
     let entry = |node: PartialObjectMeta<Node>| Some((node.metadata.name?, node.metadata.labels.unwrap_or_default()));
-    let handle = |event: Event<PartialObjectMeta<Node>>| match event {
+    let mut upgrading = BTreeSet::new();
+    let mut handle = |event: Event<PartialObjectMeta<Node>>| match event {
         Event::Init => listing.clear(),
         Event::InitApply(node) => listing.extend(entry(node)),
         Event::InitDone => {
             let nodes = std::mem::take(&mut listing);
             view.update(|state| {
+                let upgrading = nodes.iter().filter(|(_, labels)| wants_release(labels));
+                state.upgrading = upgrading.map(|(name, _)| name.clone()).collect();
                 state.nodes = nodes;
                 state.nodes_listed = true;
             });
@@ -89,6 +101,11 @@ pub async fn follow_nodes(client: kube::Client, view: ClusterView, shutdown: Can
                 let same = view.lock().nodes.get(&name) == Some(&labels);
                 if !same {
                     view.update(|state| {
+                        if wants_release(&labels) {
+                            state.upgrading.insert(name.clone());
+                        } else {
+                            state.upgrading.remove(&name);
+                        }
                         state.nodes.insert(name, labels);
                     });
                 }
@@ -98,11 +115,21 @@ pub async fn follow_nodes(client: kube::Client, view: ClusterView, shutdown: Can
             if let Some(name) = node.metadata.name {
                 view.update(|state| {
                     state.nodes.remove(&name);
+                    state.upgrading.remove(&name);
                 });
             }
         }
     };
-    follow("nodes", api, watcher::Config::default(), handle, shutdown).await;
+    let learn = |event: Event<PartialObjectMeta<Node>>| {
+        handle(event);
+        let now = view.upgrading();
+        if now != upgrading {
+            upgrading.clone_from(&now);
+            tracing::info!(nodes = ?now, "nodes whose GPU driver is being upgraded");
+            world.change(|world, _| world.set_driver_upgrades(now));
+        }
+    };
+    follow("nodes", api, watcher::Config::default(), learn, shutdown).await;
 }
 
 /// Follows the DaemonSets of `namespace` that carry our label.

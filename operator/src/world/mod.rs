@@ -43,7 +43,9 @@ pub struct World {
     anywhere: BTreeSet<MonitorKey>,
     /// Monitors to judge again.
     dirty: BTreeSet<MonitorKey>,
-    /// Resolutions or connections changed, so plans must be made again.
+    /// Nodes whose GPU driver is being upgraded: their daemons are to let go of it.
+    driver_upgrades: BTreeSet<String>,
+    /// Resolutions, connections or upgrades changed, so plans must be made again.
     plans_stale: bool,
 }
 
@@ -223,6 +225,12 @@ impl World {
         self.plans_stale = true;
     }
 
+    /// The GPU driver of these nodes, and of no others, is being upgraded.
+    pub fn set_driver_upgrades(&mut self, nodes: BTreeSet<String>) {
+        self.plans_stale |= self.driver_upgrades != nodes;
+        self.driver_upgrades = nodes;
+    }
+
     // === what the daemons report ===
 
     /// A daemon's stream opened.
@@ -273,7 +281,7 @@ impl World {
         let connected = self.observations.connected_nodes();
         let targets = plan(self.monitors.values().map(|monitor| &monitor.resolution), &connected);
         self.plans.advance_to(stamp);
-        self.plans.update(targets)
+        self.plans.update(targets, &self.driver_upgrades)
     }
 
     /// The plan of a node.

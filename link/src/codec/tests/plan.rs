@@ -114,6 +114,7 @@ fn a_full_plan_comes_back_as_it_was() {
             .into_iter()
             .chain(Engine::ALL.map(|engine| target(Scheme::Http, Some(engine))))
             .collect(),
+        release_gpus: true,
     };
     assert_eq!(decode_plan(through_bytes(&encode_plan(&plan))), plan);
     assert_eq!(
