@@ -346,7 +346,7 @@ mod tests {
             .collect()
     }
 
-    /// What no profile may have, whatever it opts into.
+    /// What no profile may have, whatever it opts into, but for the kernel's log.
     fn assert_confined(spec: &PodSpec) {
         assert_eq!(spec.automount_service_account_token, Some(false));
         for host in [spec.host_pid, spec.host_network, spec.host_ipc] {
