@@ -17,13 +17,32 @@ pub(crate) const TEXT_LIMIT: usize = 4 * 1024 * 1024;
 /// A value that no field needs; it is still checked, since a body with a bad number is refused as a whole.
 const UNMAPPED: u32 = u32::MAX;
 
+/// Set in the number of a value that decides what other values mean: the layout holds only while it is the same.
+const DECIDES: u32 = 1 << 31;
+
+/// What an engine does with the value of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Nothing.
+    Ignored,
+    /// It feeds a field.
+    Value,
+    /// It decides what other values mean.
+    Decides,
+}
+
+impl From<bool> for Use {
+    fn from(feeds: bool) -> Self {
+        if feeds { Self::Value } else { Self::Ignored }
+    }
+}
+
 /// One value of a body.
 #[derive(Clone, Debug)]
 pub(crate) struct Mark {
     /// Where its text stood.
     pub(crate) at: Range<usize>,
-    /// Its number among the mapped values, if it is one.
-    pub(crate) mapped: Option<u32>,
+    pub(crate) used: Use,
 }
 
 /// The layout of a body, with the plan that it led to.
@@ -31,7 +50,7 @@ pub(crate) struct Mark {
 pub(crate) struct Layout {
     /// The body without its values.
     text: Vec<u8>,
-    /// Per value: the end in `text` of what stands before it, and its number among the mapped values.
+    /// Per value: the end in `text` of what stands before it, and its number among the values that are kept.
     entries: Vec<(u32, u32)>,
     values: Vec<f64>,
     plan: Plan,
@@ -44,9 +63,16 @@ impl Layout {
         let mut text = Vec::with_capacity(body.len().saturating_sub(values_length));
         let mut entries = Vec::with_capacity(marks.len());
         let mut at = 0;
+        let mut kept = 0;
         for mark in marks {
             text.extend_from_slice(body.get(at..mark.at.start)?);
-            entries.push((u32::try_from(text.len()).ok()?, mark.mapped.unwrap_or(UNMAPPED)));
+            let number = match mark.used {
+                Use::Ignored => UNMAPPED,
+                Use::Value => kept,
+                Use::Decides => kept | DECIDES,
+            };
+            kept += u32::from(mark.used != Use::Ignored);
+            entries.push((u32::try_from(text.len()).ok()?, number));
             at = mark.at.end;
         }
         text.extend_from_slice(body.get(at..)?);
@@ -63,7 +89,7 @@ impl Layout {
         &self.plan
     }
 
-    /// The numbers of the series that are mapped, in the order of their values.
+    /// The numbers of the series whose values are kept, in the order of these.
     pub(crate) fn mapped_series(&self) -> impl Iterator<Item = usize> {
         self.entries
             .iter()
@@ -85,7 +111,11 @@ impl Layout {
             }
             let (value, length) = value_at_start(body.get(start..)?)?;
             if mapped != UNMAPPED {
-                *self.values.get_mut(mapped as usize)? = value;
+                let kept = self.values.get_mut((mapped & !DECIDES) as usize)?;
+                if mapped & DECIDES != 0 && *kept != value {
+                    return None;
+                }
+                *kept = value;
             }
             in_text = end;
             in_body = start + length;

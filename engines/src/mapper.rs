@@ -3,6 +3,7 @@
 use crate::custom::{self, Mapping};
 use crate::error::ReadError;
 use crate::exposition::Sample;
+use crate::layout::Use;
 use crate::plan::Plan;
 use crate::sample::Engine;
 use crate::{dialect, llamacpp, lmdeploy, nim, sglang, tgi, triton, trtllm, vllm};
@@ -53,14 +54,14 @@ impl Mapper {
         }
     }
 
-    /// Takes a sample into account. True when the reading depends on its value, which then is the value number `value`.
-    pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
+    /// Takes a sample into account. Where the reading depends on its value, that is the value number `value`.
+    pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> Use {
         match &mut self.way {
-            Way::Vllm(mapper) => mapper.sample(sample, value),
-            Way::LlamaCpp(mapper) => mapper.sample(sample, value),
+            Way::Vllm(mapper) => mapper.sample(sample, value).into(),
+            Way::LlamaCpp(mapper) => mapper.sample(sample, value).into(),
             Way::Triton(mapper) => mapper.sample(sample, value),
-            Way::Table(mapper) => mapper.sample(sample, value),
-            Way::Custom(mapper) => mapper.sample(sample, value),
+            Way::Table(mapper) => mapper.sample(sample, value).into(),
+            Way::Custom(mapper) => mapper.sample(sample, value).into(),
         }
     }
 

@@ -32,16 +32,13 @@ pub(crate) static DIALECT: Dialect = Dialect {
 const REQUIRED: &[Required] = &[
     Required {
         field: Field::Waiting,
-        name: WAITING,
+        name: "number of waiting requests",
     },
     Required {
         field: Field::Running,
-        name: RUNNING,
+        name: "number of running requests",
     },
 ];
-
-const WAITING: &str = "number of waiting requests";
-const RUNNING: &str = "number of running requests";
 
 /// Models that one answer may name.
 const MODEL_LIMIT: usize = 64;
@@ -81,7 +78,8 @@ pub(crate) fn read(body: &[u8], forced: Option<Engine>) -> Option<Reading> {
             models,
             ..EngineSample::default()
         },
-        missing: vec![WAITING.to_owned(), RUNNING.to_owned()],
+        // It tells all that it can.
+        missing: Vec::new(),
         hint: HINT.to_owned(),
     })
 }

@@ -80,8 +80,8 @@ pub(crate) struct Plan {
     /// Counters and histograms that seem to have another name now.
     renamed: Vec<&'static str>,
     hint: String,
-    /// The hint names similar names of the body.
-    similar: bool,
+    /// What servers of this kind cannot tell, said while nothing is missing.
+    note: String,
 }
 
 /// What an engine's module found out besides the terms.
@@ -146,8 +146,7 @@ impl Plan {
                 similar.push(name);
             }
         }
-        let has_similar = !similar.is_empty();
-        let hint = if !has_similar {
+        let hint = if similar.is_empty() {
             hint
         } else {
             format!(
@@ -167,8 +166,8 @@ impl Plan {
             required,
             wanted: Vec::new(),
             hint,
-            similar: has_similar,
             renamed: renamed.iter().map(|renamed| renamed.name).collect(),
+            note: String::new(),
         }
     }
 
@@ -184,11 +183,15 @@ impl Plan {
         self
     }
 
-    /// The same plan with other words on what to do when a required series is missing, unless similar names tell more.
+    /// The same plan with other words on what to do when a required series is missing.
     pub(crate) fn hinting(mut self, hint: &str) -> Self {
-        if !self.similar {
-            hint.clone_into(&mut self.hint);
-        }
+        hint.clone_into(&mut self.hint);
+        self
+    }
+
+    /// The same plan, which says what servers of this kind cannot tell.
+    pub(crate) fn noting(mut self, note: String) -> Self {
+        self.note = note;
         self
     }
 
@@ -278,9 +281,7 @@ impl Plan {
             format!("{}{note}", wanted.words)
         }));
         hint.clear();
-        if !missing.is_empty() {
-            hint.push_str(&self.hint);
-        }
+        hint.push_str(if missing.is_empty() { &self.note } else { &self.hint });
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::ReadError;
 use crate::exposition::{Exposition, Item, MAX_SERIES};
 use crate::inspection::FieldValues;
 use crate::json;
-use crate::layout::{Layout, Mark, TEXT_LIMIT};
+use crate::layout::{Layout, Mark, TEXT_LIMIT, Use};
 use crate::mapper::Mapper;
 use crate::sample::{Engine, EngineSample};
 
@@ -19,7 +19,7 @@ pub struct Reading {
     /// The series that conditions need and the body lacks, by their newest names; a note in parentheses where the series is there but its
     /// value is not usable.
     pub missing: Vec<String>,
-    /// What to do about [`missing`](Self::missing); empty when nothing is.
+    /// What to do about [`missing`](Self::missing). When nothing is, what servers of this kind can never tell; empty where that is nothing.
     pub hint: String,
 }
 
@@ -177,13 +177,13 @@ impl BodyReader {
                 }
                 Item::Sample(sample) => {
                     let number = u32::try_from(values.len()).map_err(|_| ReadError::TooManySeries)?;
-                    let mapped = mapper.sample(&sample, number);
-                    if mapped {
+                    let used = mapper.sample(&sample, number);
+                    if used != Use::Ignored {
                         values.push(sample.value);
                     }
                     marks.push(Mark {
                         at: sample.value_at,
-                        mapped: mapped.then_some(number),
+                        used,
                     });
                 }
             }

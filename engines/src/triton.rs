@@ -3,12 +3,24 @@
 //! Names were checked against core `src/metrics.cc` and `metric_model_reporter.cc` (73aad7c3), tensorrtllm_backend (0b9d7d5a) and
 //! vllm_backend `src/utils/metrics.py` (8de0c148).
 //!
-//! One request shows in an ensemble and in each of its steps, failures double. So one model speaks for the server: the one that a backend names,
-//! else `tensorrt_llm`, else those that are no ensemble, and no step before and after a model.
+//! # Which model speaks
+//!
+//! One request shows in an ensemble and in each of its steps, failures double. So not all models speak for the server:
+//!
+//! * Models that a backend names (`nv_trt_llm_*`, `vllm:*`) speak alone and for everything, whatever they are called; without that, a model
+//!   called `tensorrt_llm`.
+//! * Without such a backend, requests that wait are those of all models but ensembles: a request waits in one place at a time, and an ensemble
+//!   counts its own as executing as soon as they come (core `src/ensemble_scheduler/ensemble_scheduler.cc`, `Enqueue`).
+//! * Ends and times are then those of the ensembles, where there are any, and else of all models. An ensemble is told by its load time: only a model
+//!   with a backend gets one (core `src/model_repository_manager/model_lifecycle.cc`, `CreateModel`), so that
+//!   `nv_model_load_duration_secs` (core pull request 397, October 2024) stays 0. A model that is loading has 0 too, and no requests.
+//! * Servers without that series leave the names. Where those that say ensemble, preprocessing or postprocessing, as in the backends'
+//!   examples, leave one model, it speaks alone. Else some may be steps of others: ends and times are not known, and the reading says so.
 //!
 //! What is left out, and why:
 //!
-//! * `nv_inference_exec_count` is a counter of executions, not a number of running requests: plain Triton does not tell these.
+//! * `nv_inference_exec_count` is a counter of executions, not a number of running requests: plain Triton does not tell these. It counts for
+//!   ensembles as for others.
 //! * `{kv_cache_block_type="reused"}` counts blocks, not tokens. `nv_cache_*` is a cache of whole responses.
 //! * Summaries have quantiles that cannot be added.
 //! * `nv_inference_*` move when a request is complete (issue 5927); with in-flight batching before 23.12 they stay 0 (issue 49), and the
@@ -17,6 +29,7 @@
 use crate::dialect::{Dialect, Mapper as Table, Series, Traits, after_prefix, histogram, one, part};
 use crate::exposition::Sample;
 use crate::field::{Field, Part};
+use crate::layout::Use;
 use crate::outcomes::{OutcomeSeries, by_label, of_one};
 use crate::plan::{Plan, Required};
 use crate::sample::Engine;
@@ -42,9 +55,7 @@ static DIALECT: Dialect = Dialect {
         if is_trt_llm(traits) {
             "this version of the TensorRT-LLM backend does not publish the series, or names it in a way that is not known yet"
         } else if traits.any {
-            "Triton itself tells pending requests only (nv_inference_pending_request_count, since 23.09): the TensorRT-LLM backend adds \
-             queue and cache, the vLLM backend adds latencies and tokens with REPORT_CUSTOM_METRICS=\"true\" in the model's config.pbtxt; \
-             vLLM's own server has all of them"
+            "Triton tells how many requests wait since 23.09: use a newer one"
         } else {
             "there are no nv_inference_ series: Triton serves them on port 8002 at /metrics, unless --allow-metrics=false"
         }
@@ -52,24 +63,24 @@ static DIALECT: Dialect = Dialect {
     only_with: &[],
 };
 
-/// What to do when a required series is missing, where the vLLM backend publishes its own already.
-const OF_VLLM_BACKEND: &str = "Triton's vLLM backend publishes latencies and tokens and no number of running requests, nor its cache; pending \
-     requests are those of Triton itself (nv_inference_pending_request_count, since 23.09): vLLM's own server has all of them";
+/// What Triton without a backend that tells more cannot tell.
+const PLAIN: &str = "Triton itself tells which requests wait and how they end, and neither how many run nor a KV cache: the TensorRT-LLM backend adds \
+     both, the vLLM backend adds latencies and tokens with REPORT_CUSTOM_METRICS=\"true\" in the model's config.pbtxt; vLLM's own server \
+     has all of them";
+
+/// The same of the vLLM backend, which publishes its own series already.
+const VLLM_BACKEND: &str = "Triton's vLLM backend tells latencies and tokens, and neither how many requests run nor its KV cache: vLLM's own server \
+     has all of them";
 
 fn is_trt_llm(traits: Traits) -> bool {
     traits.has(0) || traits.has(1)
 }
 
-const OF_PLAIN: &[Required] = &[
-    Required {
-        field: Field::Waiting,
-        name: "nv_inference_pending_request_count",
-    },
-    Required {
-        field: Field::Running,
-        name: "nv_trt_llm_request_metrics{request_type=\"scheduled\"}",
-    },
-];
+/// Nothing else can be expected of it.
+const OF_PLAIN: &[Required] = &[Required {
+    field: Field::Waiting,
+    name: "nv_inference_pending_request_count",
+}];
 
 const OF_TRT_LLM: &[Required] = &[
     Required {
@@ -158,6 +169,8 @@ pub(crate) struct Mapper {
     vllm: bool,
     /// There is a name that is Triton's own, or one of vLLM with Triton's labels.
     own: bool,
+    /// There are more models than are told apart, so that a sum over some would not be that of the server.
+    too_many: bool,
 }
 
 #[derive(Debug)]
@@ -166,6 +179,8 @@ struct Model {
     /// A backend names it.
     trt_llm: bool,
     vllm: bool,
+    /// Seconds that its backend took to load it.
+    load_seconds: Option<f64>,
 }
 
 impl Default for Mapper {
@@ -177,12 +192,27 @@ impl Default for Mapper {
             outcome_owners: Vec::new(),
             vllm: false,
             own: false,
+            too_many: false,
         }
     }
 }
 
 /// Models that one server may have for their numbers to be told apart.
 const MODEL_LIMIT: usize = 1024;
+/// Models that a message names.
+const NAMED_LIMIT: usize = 4;
+const TOO_MANY: &str = "Triton has more than 1024 models, and is not read: spread them over several servers";
+const LOAD_SECONDS: &[u8] = b"nv_model_load_duration_secs";
+
+/// The models that speak for the server, by number.
+struct Speakers {
+    /// Of requests that wait.
+    waiting: Vec<bool>,
+    /// Of ends and times.
+    ends: Vec<bool>,
+    /// Nobody can say whose ends and times are those of the server.
+    ambiguous: bool,
+}
 
 impl Mapper {
     pub(crate) const fn recognised(&self) -> bool {
@@ -195,77 +225,160 @@ impl Mapper {
         self.table.family(name);
     }
 
-    pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
+    pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> Use {
+        if sample.name == LOAD_SECONDS {
+            if let Some(model) = self.model(sample) {
+                model.load_seconds = Some(sample.value);
+            }
+            return Use::Decides;
+        }
         let of_vllm = after_prefix(sample.name, "vllm").is_some();
         self.vllm |= of_vllm;
         self.own |= is_own(sample.name) || (of_vllm && sample.labels.get("version").is_some());
         if !self.table.sample(sample, value) {
-            return false;
+            return Use::Ignored;
         }
-        let owner = self.model(sample, of_vllm);
-        self.owners.resize(self.table.collected.terms.len(), owner);
-        self.outcome_owners.resize(self.table.outcomes.terms.len(), owner);
-        true
-    }
-
-    /// The number of the model that a sample speaks of.
-    fn model(&mut self, sample: &Sample<'_>, of_vllm: bool) -> usize {
-        let name = sample.labels.get("model").unwrap_or_default();
-        let number = self.models.iter().position(|model| model.name == name);
-        let number = number.unwrap_or_else(|| {
-            if self.models.len() < MODEL_LIMIT {
-                self.models.push(Model {
-                    name: name.into_owned(),
-                    trt_llm: false,
-                    vllm: false,
-                });
-            }
-            self.models.len() - 1
-        });
-        if let Some(model) = self.models.get_mut(number) {
+        if let Some(model) = self.model(sample) {
             model.vllm |= of_vllm;
             model.trt_llm |= sample.name.starts_with(b"nv_trt_llm_");
         }
-        number
+        let owner = self.number_of(sample);
+        self.owners.resize(self.table.collected.terms.len(), owner);
+        self.outcome_owners.resize(self.table.outcomes.terms.len(), owner);
+        Use::Value
+    }
+
+    /// The model that a sample speaks of.
+    fn model(&mut self, sample: &Sample<'_>) -> Option<&mut Model> {
+        let number = self.number_of(sample);
+        self.models.get_mut(number)
+    }
+
+    /// Its number; beyond the limit that of none.
+    fn number_of(&mut self, sample: &Sample<'_>) -> usize {
+        let name = sample.labels.get("model").unwrap_or_default();
+        let number = self.models.iter().position(|model| model.name == name);
+        number.unwrap_or_else(|| {
+            if self.models.len() == MODEL_LIMIT {
+                self.too_many = true;
+                return MODEL_LIMIT;
+            }
+            self.models.push(Model {
+                name: name.into_owned(),
+                trt_llm: false,
+                vllm: false,
+                load_seconds: None,
+            });
+            self.models.len() - 1
+        })
     }
 
     pub(crate) fn finish(mut self) -> Plan {
-        let speaks: Vec<bool> = self.speakers();
-        let mut owners = self.owners.iter();
-        let mut outcome_owners = self.outcome_owners.iter();
-        let is_of_speaker = |owner: Option<&usize>| owner.is_none_or(|&owner| speaks.get(owner) == Some(&true));
-        self.table.collected.terms.retain(|_| is_of_speaker(owners.next()));
+        let speakers = self.speakers();
+        let speaks = |of: &[bool], owner: Option<usize>| owner.is_none_or(|owner| of.get(owner) == Some(&true));
+        let mut owners = self.owners.iter().copied();
+        self.table.collected.terms.retain(|term| {
+            let of = match term.field {
+                Field::Waiting => &speakers.waiting,
+                _ => &speakers.ends,
+            };
+            speaks(of, owners.next())
+        });
+        let mut owners = self.outcome_owners.iter().copied();
         self.table
             .outcomes
             .terms
-            .retain(|_| is_of_speaker(outcome_owners.next()));
-        for (model, _) in self.models.iter().zip(&speaks).filter(|(_, speaks)| **speaks) {
-            self.table.collected.model(&model.name);
+            .retain(|_| speaks(&speakers.ends, owners.next()));
+        let told = if speakers.ambiguous {
+            &speakers.waiting
+        } else {
+            &speakers.ends
+        };
+        let named: Vec<&str> = self
+            .models
+            .iter()
+            .zip(told)
+            .filter(|(_, told)| **told)
+            .map(|(model, _)| model.name.as_str())
+            .collect();
+        for name in &named {
+            self.table.collected.model(name);
         }
-        // With both backends the gauges are those of TensorRT-LLM's.
-        let alone = self.vllm && !self.models.iter().any(|model| model.trt_llm);
-        let plan = self.table.finish();
-        match (self.vllm, alone) {
-            (false, _) => plan,
-            (true, false) => plan.of("vllm-backend"),
-            (true, true) => plan.of("vllm-backend").hinting(OF_VLLM_BACKEND),
-        }
+        let of_trt_llm = self.models.iter().any(|model| model.trt_llm);
+        let note = match (of_trt_llm, self.vllm) {
+            (true, _) => String::new(),
+            (false, true) => VLLM_BACKEND.to_owned(),
+            (false, false) if speakers.ambiguous => format!("{}; {PLAIN}", ambiguity(&named)),
+            (false, false) => PLAIN.to_owned(),
+        };
+        let plan = self.table.finish().noting(note);
+        let plan = if self.vllm { plan.of("vllm-backend") } else { plan };
+        if self.too_many { plan.hinting(TOO_MANY) } else { plan }
     }
 
     /// The models that speak for the server.
-    fn speakers(&self) -> Vec<bool> {
-        let rules: [fn(&Model) -> bool; 4] = [
+    fn speakers(&self) -> Speakers {
+        let all = |rule: &dyn Fn(&Model) -> bool| self.models.iter().map(rule).collect::<Vec<bool>>();
+        let any = |rule: fn(&Model) -> bool| self.models.iter().any(rule);
+        if self.too_many || self.models.is_empty() {
+            return Speakers {
+                waiting: Vec::new(),
+                ends: Vec::new(),
+                ambiguous: false,
+            };
+        }
+        let alone = |speaks: Vec<bool>| Speakers {
+            waiting: speaks.clone(),
+            ends: speaks,
+            ambiguous: false,
+        };
+        let rules: [fn(&Model) -> bool; 3] = [
             |model| model.trt_llm,
             |model| model.vllm,
             |model| model.name == "tensorrt_llm",
-            |model| !is_around_a_model(&model.name),
         ];
-        let rule = rules.into_iter().find(|rule| self.models.iter().any(rule));
-        self.models
-            .iter()
-            .map(|model| rule.is_none_or(|rule| rule(model)))
-            .collect()
+        if let Some(rule) = rules.into_iter().find(|&rule| any(rule)) {
+            return alone(all(&rule));
+        }
+        let is_ensemble = |model: &Model| model.load_seconds == Some(0.0) || is_named_ensemble(&model.name);
+        if self.models.len() == 1 || any(|model| model.load_seconds.is_some()) {
+            return Speakers {
+                waiting: all(&|model| self.models.len() == 1 || !is_ensemble(model)),
+                ends: all(&|model| is_ensemble(model) || !any(is_ensemble)),
+                ambiguous: false,
+            };
+        }
+        let steps = all(&|model| !is_around_a_model(&model.name));
+        if steps.iter().filter(|is_step| **is_step).count() == 1 {
+            return alone(steps);
+        }
+        Speakers {
+            waiting: all(&|model| !is_named_ensemble(&model.name)),
+            ends: vec![false; self.models.len()],
+            ambiguous: true,
+        }
     }
+}
+
+/// Says why ends and times of requests are not known.
+fn ambiguity(models: &[&str]) -> String {
+    let mut named = models
+        .iter()
+        .take(NAMED_LIMIT)
+        .copied()
+        .collect::<Vec<&str>>()
+        .join(", ");
+    if models.len() > NAMED_LIMIT {
+        named.push_str(&format!(" and {} more", models.len() - NAMED_LIMIT));
+    }
+    format!(
+        "which of the models ({named}) is a step of another one cannot be told, so ends and times of requests are not known: Triton 24.11 and \
+         newer tell it (nv_model_load_duration_secs)"
+    )
+}
+
+fn is_named_ensemble(name: &str) -> bool {
+    name.to_ascii_lowercase().contains("ensemble")
 }
 
 /// True for ensembles, and for their steps before and after a model, as they are named in the backends' examples.

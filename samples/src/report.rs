@@ -156,7 +156,7 @@ pub struct Observation {
 pub struct Recognition {
     /// Series that the conditions need and the body lacks, by their newest name.
     pub missing: Vec<String>,
-    /// What to do about it, for example the flag that turns the series on; empty when nothing is missing.
+    /// What to do about it, for example the flag that turns the series on. When nothing is missing, what servers of this kind can never tell.
     pub hint: String,
 }
 

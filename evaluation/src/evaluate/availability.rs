@@ -208,19 +208,39 @@ pub(super) fn recognized(totals: &Totals<'_>, settling: bool) -> Finding {
             outcome: Outcome::True,
             reason: reason::ALL_ENDPOINTS,
             message: format!(
-                "{} recognised on {} of {}.",
+                "{} recognised on {} of {}.{}",
                 if names.is_empty() {
                     "All series".to_owned()
                 } else {
                     clause(&names.join(" "))
                 },
                 totals.judged(),
-                count(totals.needed, "endpoint")
+                count(totals.needed, "endpoint"),
+                limits(totals)
             ),
         };
     }
     unknown(kind, totals, settling, "which engine serves")
 }
+
+/// Sentences on what the servers can never tell, of servers that were understood, each once.
+fn limits(totals: &Totals<'_>) -> String {
+    let mut limits: Vec<String> = Vec::new();
+    for (endpoint, state) in &totals.endpoints {
+        if let EndpointState::Fresh { observation, .. } = state
+            && endpoint.serving
+        {
+            let limit = clause(&observation.recognition.hint);
+            if !limit.is_empty() && !limits.contains(&limit) && limits.len() < LIMITS_TOLD {
+                limits.push(limit);
+            }
+        }
+    }
+    limits.iter().map(|limit| format!(" {limit}.")).collect()
+}
+
+/// Kinds of servers behind one monitor whose limits are told.
+const LIMITS_TOLD: usize = 2;
 
 /// Reason and words of what was not understood; `None` where all was, or where nothing was read.
 fn not_recognized(endpoint: &ResolvedEndpoint, state: &EndpointState<'_>) -> Option<(&'static str, String)> {

@@ -59,12 +59,12 @@ pub(super) fn judge(
     memory: Memory,
     now: Moment,
 ) -> (Load, Memory) {
-    let known = totals.waiting.zip(totals.running).filter(|_| totals.enough());
+    let waiting = totals.waiting.filter(|_| totals.enough());
     let queue_time = traffic.queue_time_seconds;
     let memory = Memory {
         waiting: memory
             .waiting
-            .update(known.map(|(waiting, _)| waiting > 0.0), now, WAITING_FOR),
+            .update(waiting.map(|waiting| waiting > 0.0), now, WAITING_FOR),
         long_queue: beyond(queue_time, QUEUE_TIME_DEGRADED, memory.long_queue),
         very_long_queue: beyond(queue_time, QUEUE_TIME_OVERLOADED, memory.very_long_queue),
         failing: beyond(traffic.failed_share, FAILED_SHARE, memory.failing),
@@ -75,14 +75,20 @@ pub(super) fn judge(
     } else {
         memory.waiting.is_raised()
     };
-    let load = match known {
+    let load = match waiting {
         None => Load::Unknown,
         Some(_) if signs.queue_depth || memory.very_long_queue || signs.oom_risk == OomRisk::High => Load::Overloaded,
         Some(_) if waits || memory.failing || signs.slow || signs.throttled || signs.oom_risk == OomRisk::Medium => {
             Load::Degraded
         }
-        Some((waiting, running)) if waiting + running > 0.0 => Load::Healthy,
-        Some(_) => Load::Idle,
+        Some(waiting) if waiting > 0.0 => Load::Healthy,
+        Some(_) => match totals.running {
+            Some(running) if running > 0.0 => Load::Healthy,
+            Some(_) => Load::Idle,
+            // Servers that never tell what runs: one that ended requests in the last minute was not idle, any other may be.
+            None if traffic.succeeded_per_second > Some(0.0) => Load::Healthy,
+            None => Load::Unknown,
+        },
     };
     (load, memory)
 }

@@ -225,6 +225,12 @@ fn messages_name_who_and_why() {
         finding(&verdict, MetricsRecognized).message,
         "VLLM on a serves no vllm:num_requests_running. Next: start it without --disable-log-stats. docs/conditions.md#seriesmissing"
     );
+    let limit = "Ollama tells which models are loaded and nothing else.";
+    let verdict = scene([server("a").lacks(&[], limit), server("b").lacks(&[], limit)]).run(12);
+    assert_eq!(
+        finding(&verdict, MetricsRecognized).message,
+        "VLLM v1-0.12+ recognised on 2 of 2 endpoints. Ollama tells which models are loaded and nothing else."
+    );
     let verdict = scene([server("a"), server("b").not_ready()]).look();
     assert_eq!(
         finding(&verdict, Ready).message,

@@ -213,8 +213,18 @@ fn load_follows_its_rules() {
             Load::Healthy,
         ),
         (
-            "the running requests are not known",
+            "what runs is not known, and nothing waits",
             scene([server("a").says(|s| s.running = None)]),
+            Load::Unknown,
+        ),
+        (
+            "what runs is not known, and too many wait",
+            scene([server("a").waiting(9.0).says(|s| s.running = None)]),
+            Load::Overloaded,
+        ),
+        (
+            "what waits is not known",
+            scene([server("a").says(|s| s.waiting = None)]),
             Load::Unknown,
         ),
         ("no endpoint", scene([]), Load::Unknown),
@@ -225,6 +235,24 @@ fn load_follows_its_rules() {
         assert_eq!(verdict.load, load, "{name}");
         assert_presentable(&verdict);
     }
+}
+
+#[test]
+fn a_server_that_does_not_tell_what_runs_is_not_idle_while_it_ends_requests() {
+    let mut scene = scene([server("a").says(|sample| sample.running = None)]);
+    for second in 0..120_u32 {
+        let ended = f64::from(second.min(60));
+        scene.server_mut(|server| server.says(|sample| sample.requests_succeeded_total = Some(ended)));
+        let load = scene.look().load;
+        // The rate is that of the last minute, and needs some samples.
+        match second {
+            20..=100 => assert_eq!(load, Load::Healthy, "{second}"),
+            0..=3 => assert_eq!(load, Load::Unknown, "{second}"),
+            _ => {}
+        }
+        scene.now += 1;
+    }
+    assert_eq!(scene.run(10).load, Load::Unknown, "idle, or one long request");
 }
 
 #[test]

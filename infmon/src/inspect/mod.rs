@@ -49,6 +49,9 @@ pub async fn inspect(args: Inspect) -> anyhow::Result<ExitCode> {
         if !view.missing.is_empty() {
             note(&format!("{}: missing {}", view.name, view.missing.join(", ")));
         }
+        if !view.limits.is_empty() {
+            note(&format!("{}: {}", view.name, view.limits));
+        }
         view.next.iter().for_each(|next| note(next));
         print(&json::of(&view.sample)?)?;
     } else {

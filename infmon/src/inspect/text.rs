@@ -23,7 +23,9 @@ pub(crate) struct View {
     pub(crate) sources: Vec<FieldSource>,
     /// Series that conditions need, and that are not there.
     pub(crate) missing: Vec<String>,
-    /// What to do about it, and about a second body that is not there.
+    /// What servers of this kind can never tell; empty where that is nothing, or something is missing.
+    pub(crate) limits: String,
+    /// What to do about what is missing, and about a second body that is not there.
     pub(crate) next: Vec<String>,
     /// Families that fed nothing.
     pub(crate) ignored: Vec<Family>,
@@ -33,12 +35,17 @@ impl View {
     /// Takes the view of one body.
     pub(crate) fn new(name: String, inspection: Inspection) -> Self {
         let Reading { sample, missing, hint } = inspection.reading;
+        let (limits, next) = match missing.as_slice() {
+            [] => (hint, String::new()),
+            _ => (String::new(), hint),
+        };
         Self {
             name,
             sample,
             sources: inspection.fields,
             missing,
-            next: Some(hint).filter(|hint| !hint.is_empty()).into_iter().collect(),
+            limits,
+            next: Some(next).filter(|next| !next.is_empty()).into_iter().collect(),
             ignored: inspection.ignored,
         }
     }
@@ -60,6 +67,10 @@ impl View {
         text.push('\n');
         if !self.missing.is_empty() {
             wrapped(&mut text, "Missing: ", &self.missing);
+        }
+        if !self.limits.is_empty() {
+            let lines = table::wrapped(&self.limits, WIDTH - "Limits: ".len());
+            let _ = writeln!(text, "Limits: {}", lines.join("\n        "));
         }
         for next in &self.next {
             let lines = table::wrapped(next, WIDTH - "Next: ".len());
