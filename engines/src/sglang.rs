@@ -5,6 +5,14 @@
 //! Folding: `dp_rank`s have queues and caches of their own and add up. With `--enable-metrics-for-all-schedulers` each `tp_rank`,
 //! `pp_rank` and `moe_ep_rank` exports a copy of its queue. With priority scheduling `priority=""` holds the total and `priority="n"` the parts.
 //!
+//! With prefill and decode on servers of their own, a request passes through more queues, and is in one at a time (`srt/disaggregation/prefill.py`,
+//! `decode.py`): prefill: bootstrap (called prealloc before 0.5.23), waiting, batch, inflight; decode: prealloc, transfer, waiting, batch. Those before
+//! the batch are `waiting`, as SGLang's own `num_waiting_reqs` counts them (`get_load` of 0.5.6, `load_inquirer.py` of 0.5.23). Left out:
+//!
+//! * `num_prefill_inflight_queue_reqs` (`infight` up to 0.4.9): their prefill is done, and their KV cache is being sent.
+//! * `num_decode_host_receive_queue_reqs` (0.5.23): some of those in the transfer queue.
+//! * Requests that a decode server took back for want of memory are in a queue that no series tells, and so are missing in `waiting`.
+//!
 //! What is left out, and why:
 //!
 //! * `cache_hit_rate` is that of the last prefill batch alone (issues 5625, 26608), `gen_throughput` that of the last interval, and it sticks when
@@ -71,6 +79,19 @@ const SERIES: &[Series] = &[
     one("num_grammar_queue_reqs", Field::Waiting)
         .only("priority", str::is_empty)
         .adding(1),
+    // Queues of servers that only prefill or only decode; the first name was given up for the second in 0.5.23.
+    one("num_prefill_prealloc_queue_reqs", Field::Waiting)
+        .only("priority", str::is_empty)
+        .adding(2),
+    one("num_prefill_bootstrap_queue_reqs", Field::Waiting)
+        .only("priority", str::is_empty)
+        .adding(2),
+    one("num_decode_prealloc_queue_reqs", Field::Waiting)
+        .only("priority", str::is_empty)
+        .adding(3),
+    one("num_decode_transfer_queue_reqs", Field::Waiting)
+        .only("priority", str::is_empty)
+        .adding(4),
     // `/v1/loads?format=prometheus`.
     one("num_waiting_reqs", Field::Waiting).older(1),
     // The parts, where no total is there.
@@ -91,7 +112,7 @@ const SERIES: &[Series] = &[
     one("generation_tokens_total", Field::GeneratedTokens),
     // By `cache_source` since 0.5.23: device, host and storage, or `total` in their place where no details are known.
     one("cached_tokens_total", Field::PrefixHitTokens),
-    // Since 0.5.9; before, per request and when it ends (0.5.6), and a running total (0.5.2).
+    // Since 0.5.9; before, per request and when it ends (0.5.6), and a running total (0.4.9 to 0.5.2).
     one("num_retracted_requests_total", Field::Preemptions),
     one("num_retractions_sum", Field::Preemptions).older(1),
     one("total_retracted_reqs", Field::Preemptions).older(2),

@@ -45,6 +45,71 @@ fn sglang_priorities_are_parts_of_the_total() {
 }
 
 #[test]
+fn requests_on_their_way_between_prefill_and_decode_wait_once() {
+    let gauges = |gauges: &[(&str, u32)]| {
+        let line = |&(name, value): &(&str, u32)| format!("sglang:{name}{{model_name=\"m\",tp_rank=\"0\"}} {value}\n");
+        read(gauges.iter().map(line).collect::<String>()).sample.waiting
+    };
+    for (name, queues, waiting) in [
+        (
+            "prefill before 0.5.23",
+            &[
+                ("num_queue_reqs", 5),
+                ("num_grammar_queue_reqs", 1),
+                ("num_prefill_prealloc_queue_reqs", 3),
+                ("num_prefill_inflight_queue_reqs", 20),
+            ][..],
+            Some(9.0),
+        ),
+        (
+            "prefill of 0.5.23",
+            &[
+                ("num_queue_reqs", 5),
+                ("num_prefill_bootstrap_queue_reqs", 3),
+                ("num_prefill_inflight_queue_reqs", 20),
+            ],
+            Some(8.0),
+        ),
+        (
+            // One queue under two names.
+            "prefill with both names",
+            &[
+                ("num_queue_reqs", 5),
+                ("num_prefill_prealloc_queue_reqs", 3),
+                ("num_prefill_bootstrap_queue_reqs", 3),
+            ],
+            Some(8.0),
+        ),
+        (
+            "decode",
+            &[
+                ("num_queue_reqs", 1),
+                ("num_decode_prealloc_queue_reqs", 4),
+                ("num_decode_transfer_queue_reqs", 6),
+                ("num_decode_host_receive_queue_reqs", 6),
+            ],
+            Some(11.0),
+        ),
+        // A sum without its main part would be a wrong number.
+        ("without the main queue", &[("num_decode_prealloc_queue_reqs", 4)], None),
+    ] {
+        assert_eq!(gauges(queues), waiting, "{name}");
+    }
+    // Ranks of one queue count once here too, and a total of priorities is not added to its parts.
+    let ranks: String = ["0", "1"]
+        .map(|rank| {
+            format!(
+                "sglang:num_queue_reqs{{priority=\"\",tp_rank=\"{rank}\"}} 2\n\
+                 sglang:num_decode_prealloc_queue_reqs{{priority=\"\",tp_rank=\"{rank}\"}} 4\n\
+                 sglang:num_decode_prealloc_queue_reqs{{priority=\"1\",tp_rank=\"{rank}\"}} 3\n\
+                 sglang:num_decode_prealloc_queue_reqs{{priority=\"2\",tp_rank=\"{rank}\"}} 1\n"
+            )
+        })
+        .concat();
+    assert_eq!(read(ranks).sample.waiting, Some(6.0));
+}
+
+#[test]
 fn sglang_generations_and_their_old_names_are_known() {
     for (body, generation) in [
         ("sglang:num_queue_reqs 1", "0.4"),
