@@ -3,6 +3,10 @@
 //! Names were checked against b6700 and b10519 and a body of a running b11669 server. The series have no labels, there are no
 //! histograms and no model name, and numbers have six significant digits.
 //!
+//! `tokens_predicted_seconds_total` is the time from the first generated token to the last, and `tokens_predicted_total` the number of tokens,
+//! each added up over the requests that ended (`server_metrics::on_prediction`, `slot.t_token_generation`): their ratio is the mean time per
+//! token, over tokens and not over requests.
+//!
 //! The KV cache gauges went away in May 2025 (PR 13660, about b5450): what replaces them comes from `GET /slots`, see
 //! [`read_slots`](crate::read_slots). So KV cache use is not among the series that must be there.
 //!
@@ -50,30 +54,36 @@ impl Mapper {
     pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
         let Some(key) = key_of(sample.name) else { return false };
         self.seen = true;
-        let fields: &[Field] = match key {
-            b"requests_deferred" => &[Field::Waiting],
-            b"requests_processing" => &[Field::Running],
+        let whole = |field| (field, Part::Whole);
+        let fields: &[(Field, Part)] = match key {
+            b"requests_deferred" => &[whole(Field::Waiting)],
+            b"requests_processing" => &[whole(Field::Running)],
             b"kv_cache_usage_ratio" => {
                 self.kv_cache_usage = true;
-                &[Field::KvCacheUsage]
+                &[whole(Field::KvCacheUsage)]
             }
             // Tokens computed, without those found in the cache: the whole prompt, as vLLM counts it, is the sum of the two.
-            b"prompt_tokens_total" => &[Field::PromptTokens, Field::PrefixQueryTokens],
+            b"prompt_tokens_total" => &[whole(Field::PromptTokens), whole(Field::PrefixQueryTokens)],
             // Since about b10519.
             b"prompt_tokens_cached_total" => {
                 self.cached_tokens = true;
-                &[Field::PromptTokens, Field::PrefixQueryTokens, Field::PrefixHitTokens]
+                &[
+                    whole(Field::PromptTokens),
+                    whole(Field::PrefixQueryTokens),
+                    whole(Field::PrefixHitTokens),
+                ]
             }
-            // Moves only when a request ends.
-            b"tokens_predicted_total" => &[Field::GeneratedTokens],
+            // Both move only when a request ends.
+            b"tokens_predicted_total" => &[whole(Field::GeneratedTokens), (Field::PerOutputToken, Part::MeanCount)],
+            b"tokens_predicted_seconds_total" => &[(Field::PerOutputToken, Part::MeanSum)],
             _ => {
                 self.unread.note(sample.name);
                 return false;
             }
         };
         let facts = self.collected.labels(sample.labels);
-        for &field in fields {
-            self.collected.push(field, 0, Part::Whole, &facts, value);
+        for &(field, part) in fields {
+            self.collected.push(field, 0, part, &facts, value);
         }
         true
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::reader::Reading;
-use crate::sample::{Engine, EngineSample, Latency};
+use crate::sample::{Engine, EngineSample, Histogram, Latency};
 
 /// Models of one router that are asked; the default of `--models-max` is 4.
 const MODEL_LIMIT: usize = 16;
@@ -80,7 +80,7 @@ pub fn read_router_models(body: &[u8]) -> Option<Result<Vec<String>, TooManyMode
     loaded.iter().all(can_be_asked).then_some(Ok(loaded))
 }
 
-/// The query that asks a router for the metrics of one model, without loading it.
+/// The query that asks a router for the metrics, or the slots, of one model, without loading it.
 #[must_use]
 pub fn router_query(model: &str) -> String {
     let mut query = String::from("model=");
@@ -108,7 +108,11 @@ pub fn merge_models(models: Vec<(String, Reading)>) -> Reading {
     };
     all.sample.models = vec![name];
     all.sample.generation = format!("router-{}", all.sample.generation);
-    all.sample.latency = Latency::default();
+    let of_tokens = all.sample.latency.per_output_token.take();
+    all.sample.latency = Latency {
+        per_output_token: of_tokens,
+        ..Latency::default()
+    };
     for (name, reading) in models {
         let Reading { sample, missing, hint } = reading;
         let total = &mut all.sample;
@@ -127,6 +131,8 @@ pub fn merge_models(models: Vec<(String, Reading)>) -> Reading {
             &mut total.prefix_cache_query_tokens_total,
             sample.prefix_cache_query_tokens_total,
         );
+        total.latency.per_output_token =
+            mean_of_both(total.latency.per_output_token.take(), sample.latency.per_output_token);
         let usage = total.kv_cache_usage.zip(sample.kv_cache_usage);
         total.kv_cache_usage = usage.map(|(total, one)| total.max(one));
         total.sleeping = total.sleeping.zip(sample.sleeping).map(|(total, one)| total && one);
@@ -140,6 +146,18 @@ pub fn merge_models(models: Vec<(String, Reading)>) -> Reading {
         }
     }
     all
+}
+
+/// The mean over the observations of both; `None` where one is not known, or has a distribution, which llama.cpp has not.
+fn mean_of_both(one: Option<Histogram>, other: Option<Histogram>) -> Option<Histogram> {
+    let (mut one, other) = one.zip(other)?;
+    let ([(None, _)], [(None, _)]) = (one.buckets.as_slice(), other.buckets.as_slice()) else {
+        return None;
+    };
+    one.count += other.count;
+    one.sum_seconds += other.sum_seconds;
+    one.buckets = vec![(None, one.count)];
+    Some(one)
 }
 
 /// What is read of a router whose models are not.

@@ -416,15 +416,24 @@ async fn the_models_of_a_router_are_added_up() {
             _ => (StatusCode::BAD_REQUEST, Vec::new()),
         }
     };
+    let slots = |RawQuery(query): RawQuery| async move {
+        match query.as_deref() {
+            Some("model=a%2Fb&autoload=false" | "model=d&autoload=false") => {
+                (StatusCode::OK, r#"[{"id":0,"n_ctx":100,"is_processing":false}]"#)
+            }
+            _ => (StatusCode::BAD_REQUEST, ""),
+        }
+    };
     let routes = Router::new()
         .route("/metrics", get(metrics))
+        .route("/slots", get(slots))
         .route("/models", get(move || async move { models }));
     let (code, out, errors) = inspect_url(serve(routes).await).await;
     assert_eq!((code, errors.as_str()), (0, ""));
     let sample: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(
-        (&sample["models"], &sample["waiting"]),
-        (&json!(["a/b", "d"]), &json!(4))
+        (&sample["models"], &sample["waiting"], &sample["maxConcurrency"]),
+        (&json!(["a/b", "d"]), &json!(4), &json!(2))
     );
 }
 

@@ -61,6 +61,9 @@ const IDLE: &str =
     "llamacpp:requests_deferred 0\nllamacpp:requests_processing 0\nllamacpp:prompt_tokens_cached_total 0\n";
 const SLOTS: &str = r#"[{"id":0,"n_ctx":100,"is_processing":false},{"id":1,"n_ctx":100,"is_processing":false}]"#;
 
+const OF_A: &str = "/metrics?model=a%2Fb&autoload=false";
+const OF_C: &str = "/metrics?model=c&autoload=false";
+
 #[tokio::test]
 async fn a_sleeping_llama_server_is_not_woken() {
     let server = Stub::start(&[
@@ -109,15 +112,13 @@ async fn a_router_is_read_model_by_model() {
             200,
             r#"{"data":[{"id":"a/b","status":{"value":"loaded"}},{"id":"c","status":{"value":"loaded"}},{"id":"d","status":{"value":"unloaded"}}]}"#,
         ),
+        (OF_A, 200, "llamacpp:requests_deferred 2\nllamacpp:requests_processing 1\n"),
+        (OF_C, 200, "llamacpp:requests_deferred 3\nllamacpp:requests_processing 1\n"),
+        ("/slots?model=a%2Fb&autoload=false", 200, SLOTS),
         (
-            "/metrics?model=a%2Fb&autoload=false",
+            "/slots?model=c&autoload=false",
             200,
-            "llamacpp:requests_deferred 2\nllamacpp:requests_processing 1\n",
-        ),
-        (
-            "/metrics?model=c&autoload=false",
-            200,
-            "llamacpp:requests_deferred 3\nllamacpp:requests_processing 1\n",
+            r#"[{"id":0,"n_ctx":100,"n_prompt_tokens":25,"is_processing":true}]"#,
         ),
     ])
     .await;
@@ -125,7 +126,29 @@ async fn a_router_is_read_model_by_model() {
     let sample = core.good("a").await.sample;
     assert_eq!((sample.waiting, sample.running), (Some(5.0), Some(2.0)));
     assert_eq!(sample.models, ["a/b", "c"]);
-    assert!(!server.was_asked("/metrics?model=d&autoload=false"));
+    assert_eq!((sample.max_concurrency, sample.kv_cache_usage), (Some(3.0), Some(0.25)));
+    for path in ["/metrics", "/slots"] {
+        assert!(!server.was_asked(&format!("{path}?model=d&autoload=false")));
+    }
+}
+
+#[tokio::test]
+async fn a_router_whose_slots_are_not_all_told_is_read_without_them() {
+    let server = Stub::start(&[
+        ("/metrics", 400, r#"{"error":{"message":"model name is missing","code":400}}"#),
+        (
+            "/models",
+            200,
+            r#"{"data":[{"id":"a/b","status":{"value":"loaded"}},{"id":"c","status":{"value":"loaded"}}]}"#,
+        ),
+        (OF_A, 200, "llamacpp:requests_deferred 2\nllamacpp:requests_processing 1\n"),
+        (OF_C, 200, "llamacpp:requests_deferred 3\nllamacpp:requests_processing 1\n"),
+        ("/slots?model=a%2Fb&autoload=false", 200, SLOTS),
+    ])
+    .await;
+    let mut core = Core::start(GpuOptions::Off, vec![target("a", server.address)]);
+    let sample = core.good("a").await.sample;
+    assert_eq!((sample.waiting, sample.max_concurrency), (Some(5.0), None));
 }
 
 #[tokio::test]

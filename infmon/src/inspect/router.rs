@@ -2,16 +2,26 @@
 
 use super::body::look;
 use super::failure::Failure;
+use super::second::add_slots;
+use super::server::RouterModel;
 use super::text::View;
 use super::way::Way;
 use infmon_engines::{Engine, Family, Reading, merge_models};
 
-/// The view of the models that the router at `name` has loaded, each with its body.
-pub(super) fn view(name: &str, models: Vec<(String, Vec<u8>)>) -> Result<View, Failure> {
+/// The view of the models that the router at `name` has loaded.
+pub(super) fn view(name: &str, models: Vec<RouterModel>) -> Result<View, Failure> {
     let mut all = View::default();
     let mut readings = Vec::with_capacity(models.len());
-    for (model, body) in models {
-        let view = look(&format!("{name}, model {model}"), &body, &Way::Engine(Engine::LlamaCpp))?;
+    for RouterModel {
+        name: model,
+        body,
+        slots,
+    } in models
+    {
+        let mut view = look(&format!("{name}, model {model}"), &body, &Way::Engine(Engine::LlamaCpp))?;
+        if let Some(slots) = slots {
+            add_slots(&mut view, &slots);
+        }
         add(&mut all, &view);
         let reading = Reading {
             sample: view.sample,

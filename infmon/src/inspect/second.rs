@@ -125,6 +125,11 @@ pub(super) async fn add(
     Ok(())
 }
 
+/// Adds the slots of one model of a router; what is no list of slots tells nothing.
+pub(super) fn add_slots(view: &mut View, slots: &[u8]) {
+    let _ = merge(view, Second::Slots, slots);
+}
+
 fn merge(view: &mut View, second: Second, body: &[u8]) -> Result<(), String> {
     let before = Fields::of(&view.sample);
     second.merge(&mut view.sample, body)?;

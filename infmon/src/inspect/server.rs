@@ -15,8 +15,17 @@ const LOADS_PATH: &str = "/v1/loads";
 pub(super) enum Metrics {
     /// One body, and where it was.
     Body(Url, Vec<u8>),
-    /// The bodies of the models that a llama-server router has loaded, each with its model.
-    Models(Url, Vec<(String, Vec<u8>)>),
+    /// The models that a llama-server router has loaded.
+    Models(Url, Vec<RouterModel>),
+}
+
+/// What a llama-server router gives of one model.
+pub(super) struct RouterModel {
+    pub(super) name: String,
+    /// Its metrics.
+    pub(super) body: Vec<u8>,
+    /// Its slots, where it tells them.
+    pub(super) slots: Option<Vec<u8>>,
 }
 
 /// The metrics of a server.
@@ -58,7 +67,7 @@ pub(super) async fn metrics(client: &Client, url: &Url, way: &Way) -> Result<Met
 }
 
 /// The metrics of the models of a router, which refuses to give metrics without a model; `None` where it is none.
-async fn models(client: &Client, metrics: &Url) -> Option<Result<Vec<(String, Vec<u8>)>, String>> {
+async fn models(client: &Client, metrics: &Url) -> Option<Result<Vec<RouterModel>, String>> {
     if metrics.path.query().is_some() {
         return None;
     }
@@ -70,14 +79,14 @@ async fn models(client: &Client, metrics: &Url) -> Option<Result<Vec<(String, Ve
         Ok(models) => models,
         Err(too_many) => return Some(Err(format!("{metrics}: {too_many}"))),
     };
-    let mut bodies = Vec::new();
-    for model in models {
-        let body = client
-            .get(&metrics.with_query(&router_query(&model))?, BODY_LIMIT_BYTES)
-            .await;
-        bodies.push((model, body.ok()?));
+    let mut found = Vec::new();
+    for name in models {
+        let url = metrics.with_query(&router_query(&name))?;
+        let body = client.get(&url, BODY_LIMIT_BYTES).await.ok()?;
+        let slots = client.get(&url.beside_metrics("/slots")?, BODY_LIMIT_BYTES).await.ok();
+        found.push(RouterModel { name, body, slots });
     }
-    Some(Ok(bodies))
+    Some(Ok(found))
 }
 
 /// Where engines have their metrics that have them elsewhere than most.

@@ -262,12 +262,19 @@ impl Scraper {
 
     /// Adds what llama.cpp tells only as JSON. Its failure is not one of the target.
     async fn add_slots(&mut self, sample: &mut EngineSample, until: Instant) {
-        let Some(path) = self.slots.due() else { return };
-        let answer = self.beside(&path, until).await;
+        if let Some(path) = self.slots.due() {
+            self.add_slots_at(sample, &path, until).await;
+        }
+    }
+
+    /// The same of the path that tells them. True when it did.
+    async fn add_slots_at(&mut self, sample: &mut EngineSample, path: &PathAndQuery, until: Instant) -> bool {
+        let answer = self.beside(path, until).await;
         match answer.and_then(|()| read_slots(self.fetcher.body()).map_err(|error| error.to_string())) {
             Ok(slots) => {
                 self.slots.answered();
                 merge_slots(sample, &slots);
+                true
             }
             Err(error) => {
                 if self.slots.failed() {
@@ -277,6 +284,7 @@ impl Scraper {
                         "no slots, so no KV cache use of this llama-server"
                     );
                 }
+                false
             }
         }
     }
@@ -319,11 +327,21 @@ impl Scraper {
             Err(too_many) => return Some(too_many.reading()),
         };
         let mut readings = Vec::with_capacity(models.len());
+        let mut paths = Vec::with_capacity(models.len());
         for model in models {
             let path = of_model(&metrics, &router_query(&model))?;
             self.beside(&path, until).await.ok()?;
             let reading = BodyReader::new(Some(Engine::LlamaCpp)).read(self.fetcher.body()).ok()?;
             readings.push((model, reading));
+            paths.push(beside_metrics(&path, "slots")?);
+        }
+        // Last, so that slots that hang cost no metrics.
+        if self.slots.due().is_some() {
+            for ((_, reading), path) in readings.iter_mut().zip(&paths) {
+                if !self.add_slots_at(&mut reading.sample, path, until).await {
+                    break;
+                }
+            }
         }
         let mut reading = merge_models(readings);
         reading.sample.engine = Some(Engine::LlamaCpp);
