@@ -1,6 +1,6 @@
 //! Reads what inference servers expose: exposition parser, engine detection, one model for all; pure, no I/O.
 //!
-//! [`BodyReader`] turns the metrics bodies of one target into [`Reading`]s, [`merge_slots`] and [`merge_loads`] add what llama.cpp and SGLang tell only
+//! [`BodyReader`] turns the metrics bodies of one target into [`Reading`]s, [`merge_slots`], [`merge_loads`] and their like add what servers tell only
 //! as JSON, and [`explain_http`] says what an HTTP error of a metrics path means. An engine is a module with a table of series,
 //! newest names first, and the few facts that a table cannot hold. For any other server the user gives the table, as a [`Mapping`].
 
@@ -16,6 +16,7 @@ pub mod exposition;
 mod families;
 mod field;
 mod histogram;
+mod info;
 mod inspection;
 mod json;
 mod layout;
@@ -23,6 +24,7 @@ mod llamacpp;
 mod lmdeploy;
 mod loads;
 mod mapper;
+mod model_list;
 mod nim;
 mod ollama;
 mod outcomes;
@@ -47,8 +49,10 @@ pub use error::ReadError;
 pub use explanation::{Explanation, HttpProblem, explain_http, explain_http_of};
 pub use families::{Family, families};
 pub use field::{Field, Quantity};
+pub use info::{Info, merge_info, read_info};
 pub use inspection::{FieldSource, Inspection, inspect, inspect_custom};
 pub use loads::{Loads, merge_loads, read_loads};
+pub use model_list::{merge_model_list, read_model_list};
 pub use outcomes::{OTHER_REASONS, REASON_LIMIT};
 pub use props::{Props, merge_props, read_props};
 pub use reader::{BodyReader, Reading};

@@ -198,6 +198,35 @@ async fn sglang_behind_nim_is_asked_for_its_loads_too() {
 }
 
 #[tokio::test]
+async fn the_model_of_a_server_without_a_label_for_it_is_asked_once_in_a_while_and_may_lack() {
+    const TGI: (&str, u16, &str) = ("/metrics", 200, "tgi_queue_size 1\ntgi_batch_current_size 2\n");
+    const INFO: Answers = &[TGI, ("/info", 200, r#"{"model_id":"a/b","max_concurrent_requests":128}"#)];
+    const OLD: Answers = &[TGI, ("/info", 500, "")];
+    for (answers, model, max) in [(INFO, "a/b", Some(128.0)), (OLD, "", None)] {
+        let server = Stub::start(answers).await;
+        let mut core = Core::start(GpuOptions::Off, vec![target("a", server.address)]);
+        for _ in 0..3 {
+            let sample = core.good("a").await.sample;
+            assert_eq!((sample.models.concat().as_str(), sample.max_concurrency), (model, max));
+            assert_eq!(sample.waiting, Some(1.0));
+        }
+        let asked = |path: &str| server.asked.lock().unwrap().iter().filter(|asked| *asked == path).count();
+        assert_eq!(asked("/info"), 1);
+        assert!(asked("/metrics") >= 1);
+    }
+
+    let server = Stub::start(&[
+        ("/prometheus/metrics", 200, "trtllm_num_requests_waiting 1\ntrtllm_num_requests_running 2\n"),
+        ("/v1/models", 200, r#"{"object":"list","data":[{"id":"llama"}]}"#),
+    ])
+    .await;
+    let mut named = target("a", server.address);
+    "/prometheus/metrics".clone_into(&mut named.metrics_path);
+    let mut core = Core::start(GpuOptions::Off, vec![named]);
+    assert_eq!(core.good("a").await.sample.models, ["llama"]);
+}
+
+#[tokio::test]
 async fn a_named_engine_says_which_flag_turns_its_metrics_on() {
     let server = Stub::start(&[]).await;
     let mut named = target("a", server.address);

@@ -1,4 +1,4 @@
-//! What two engines tell beside their metrics: `/props` and `/slots` of llama-server, `/v1/loads` of SGLang.
+//! What engines tell beside their metrics: `/props` and `/slots` of llama-server, `/v1/loads` of SGLang, `/info` of TGI, `/v1/models` of trtllm-serve.
 
 use super::body::is_json;
 use super::failure::Failure;
@@ -8,7 +8,10 @@ use super::note;
 use super::source::Source;
 use super::text::View;
 use super::{Inspect, Url};
-use infmon_engines::{Engine, EngineSample, merge_loads, merge_props, merge_slots, read_loads, read_props, read_slots};
+use infmon_engines::{
+    Engine, EngineSample, merge_info, merge_loads, merge_model_list, merge_props, merge_slots, read_info, read_loads,
+    read_model_list, read_props, read_slots,
+};
 
 /// `/slots` of a server with many slots and long prompts in older builds; as much as a node daemon reads.
 const LIMIT_BYTES: usize = 1 << 20;
@@ -19,16 +22,20 @@ enum Second {
     Props,
     Slots,
     Loads,
+    Info,
+    Models,
 }
 
 impl Second {
-    const ALL: [Self; 3] = [Self::Props, Self::Slots, Self::Loads];
+    const ALL: [Self; 5] = [Self::Props, Self::Slots, Self::Loads, Self::Info, Self::Models];
 
     /// In the order in which they are asked: `/slots` wakes a server that sleeps, and `/props` tells whether it does.
     const fn of(engine: Option<Engine>) -> &'static [Self] {
         match engine {
             Some(Engine::LlamaCpp) => &[Self::Props, Self::Slots],
             Some(Engine::Sglang) => &[Self::Loads],
+            Some(Engine::Tgi) => &[Self::Info],
+            Some(Engine::TensorRtLlm) => &[Self::Models],
             _ => &[],
         }
     }
@@ -37,15 +44,24 @@ impl Second {
         match self {
             Self::Props | Self::Slots => "llama-server",
             Self::Loads => "SGLang",
+            Self::Info => "TGI",
+            Self::Models => "trtllm-serve",
         }
     }
 
+    /// The option that gives it; empty where it is only asked of a server.
     const fn flag(self) -> &'static str {
         match self {
             Self::Props => "--props",
             Self::Slots => "--slots",
             Self::Loads => "--loads",
+            Self::Info | Self::Models => "",
         }
+    }
+
+    /// Older servers do not have it, and it is an extra: that it fails is not told.
+    const fn is_extra(self) -> bool {
+        matches!(self, Self::Props | Self::Info | Self::Models)
     }
 
     const fn path(self) -> &'static str {
@@ -53,13 +69,15 @@ impl Second {
             Self::Props => "/props",
             Self::Slots => "/slots",
             Self::Loads => "/v1/loads",
+            Self::Info => "/info",
+            Self::Models => "/v1/models",
         }
     }
 
     /// The fields that it is looked for; what else it tells is an extra.
     const fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Props => &[],
+            Self::Props | Self::Info | Self::Models => &[],
             Self::Slots => &["maxConcurrency", "kvCacheUsage"],
             Self::Loads => &["maxConcurrency", "kvCacheCapacityTokens"],
         }
@@ -70,6 +88,7 @@ impl Second {
             Self::Props => args.props.as_ref(),
             Self::Slots => args.slots.as_ref(),
             Self::Loads => args.loads.as_ref(),
+            Self::Info | Self::Models => None,
         }
     }
 
@@ -85,6 +104,8 @@ impl Second {
                 let loads = read_loads(body).ok_or("this is not what SGLang answers on /v1/loads")?;
                 merge_loads(sample, &loads);
             }
+            Self::Info => merge_info(sample, &read_info(body).ok_or("this is not what TGI answers on /info")?),
+            Self::Models => merge_model_list(sample, &read_model_list(body).ok_or("this is no list of models")?),
         }
         Ok(())
     }
@@ -148,8 +169,7 @@ async fn ask(view: &mut View, client: &Client, second: Second, metrics: &Url) {
         return;
     }
     match fetch(view, client, second, metrics).await {
-        // Older servers have no /props, which is an extra.
-        Err(words) if second != Second::Props => view.next.push(words),
+        Err(words) if !second.is_extra() => view.next.push(words),
         _ => {}
     }
 }

@@ -93,11 +93,12 @@ impl Url {
     }
 
     /// A path (`/slots`) beside the metrics: a prefix (`--api-prefix`) and the model of a router stay. `None` where the metrics have
-    /// another name. The `/v1` of NIM's metrics does not become `/v1/v1`.
+    /// another name. The `/v1` of NIM's metrics does not become `/v1/v1`, and the `/prometheus` of trtllm-serve's is theirs alone.
     pub(crate) fn beside_metrics(&self, path: &str) -> Option<Self> {
         let mut prefix = self.path.path().strip_suffix("/metrics")?;
         if path.starts_with("/v1/") {
-            prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+            let own = |end| prefix.strip_suffix(end);
+            prefix = own("/v1").or_else(|| own("/prometheus")).unwrap_or(prefix);
         }
         let query = self.path.query().map_or(String::new(), |query| format!("?{query}"));
         let path = format!("{prefix}{path}{query}").parse().ok()?;
@@ -160,5 +161,9 @@ mod tests {
         assert_eq!(beside("http://a/other"), None);
         let loads = Url::parse("http://a/v1/metrics").unwrap().beside_metrics("/v1/loads");
         assert_eq!(loads.unwrap().path.to_string(), "/v1/loads", "NIM's");
+        let models = Url::parse("http://a/prometheus/metrics")
+            .unwrap()
+            .beside_metrics("/v1/models");
+        assert_eq!(models.unwrap().path.to_string(), "/v1/models", "trtllm-serve's");
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// After a path failed it is left alone for this long: it is an extra, and a server that hangs on it must not be held up every second.
 const PAUSE: Duration = Duration::from_secs(30);
-/// The name of a model and the number of slots do not change while a server runs.
+/// The name of a model and limits do not change while a server runs.
 const PROPS_PERIOD: Duration = Duration::from_secs(60);
 
 /// One path beside the metrics.
@@ -38,6 +38,45 @@ impl Extra {
     /// Leaves the path alone for a while. True when it worked before, which is worth a line in the log.
     pub(super) fn failed(&mut self) -> bool {
         self.again.replace(Instant::now() + PAUSE).is_none()
+    }
+}
+
+/// What a server says of itself at one path, which does not change while it runs: asked now and then.
+#[derive(Debug)]
+pub(super) struct About<T> {
+    extra: Extra,
+    said: Option<T>,
+    asked: Option<Instant>,
+}
+
+impl<T> About<T> {
+    /// At `name` beside the metrics at `metrics`.
+    pub(super) fn new(metrics: Option<&PathAndQuery>, name: &str) -> Self {
+        Self {
+            extra: Extra::new(metrics, name),
+            said: None,
+            asked: None,
+        }
+    }
+
+    /// The path, when it is to be asked now.
+    pub(super) fn due(&self) -> Option<PathAndQuery> {
+        let known = self.said.is_some() && self.asked.is_some_and(|asked| asked.elapsed() < PROPS_PERIOD);
+        self.extra.due().filter(|_| !known)
+    }
+
+    /// Keeps what was said; a failure makes it unknown, since another server may be there now.
+    pub(super) fn set(&mut self, said: Option<T>) {
+        match &said {
+            Some(_) => self.extra.answered(),
+            None => _ = self.extra.failed(),
+        }
+        self.said = said;
+        self.asked = Some(Instant::now());
+    }
+
+    pub(super) const fn said(&self) -> Option<&T> {
+        self.said.as_ref()
     }
 }
 
@@ -76,11 +115,13 @@ pub(super) fn health_path(metrics: &PathAndQuery, engine: Engine) -> Option<Path
     format!("{prefix}{}", engine.health_path()?).parse().ok()
 }
 
-/// A path beside the metrics: a prefix (`--api-prefix`) and the model of a router stay, the `/v1` of NIM does not become `/v1/v1`.
+/// A path beside the metrics: a prefix (`--api-prefix`) and the model of a router stay, the `/v1` of NIM does not become `/v1/v1`, and the
+/// `/prometheus` of trtllm-serve is that of its metrics alone.
 pub(super) fn beside_metrics(metrics: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
     let mut prefix = metrics.path().strip_suffix("/metrics")?;
     if name.starts_with("v1/") {
-        prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+        let own = |end| prefix.strip_suffix(end);
+        prefix = own("/v1").or_else(|| own("/prometheus")).unwrap_or(prefix);
     }
     let query = metrics.query().map_or(String::new(), |query| format!("?{query}"));
     format!("{prefix}/{name}{query}").parse().ok()
@@ -113,6 +154,28 @@ mod tests {
         assert_eq!(loads("/metrics").unwrap(), "/v1/loads");
         assert_eq!(loads("/v1/metrics").unwrap(), "/v1/loads");
         assert_eq!(loads("/a/v1/metrics").unwrap(), "/a/v1/loads");
+    }
+
+    #[test]
+    fn models_lie_where_trtllm_serve_has_them() {
+        let models = |metrics: &str| beside_metrics(&path(metrics), "v1/models").map(|path| path.to_string());
+        assert_eq!(models("/prometheus/metrics").unwrap(), "/v1/models");
+        assert_eq!(models("/a/prometheus/metrics").unwrap(), "/a/v1/models");
+        assert_eq!(models("/metrics").unwrap(), "/v1/models");
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself_is_kept_and_asked_again_after_a_failure() {
+        let mut about = About::new(Some(&path("/metrics")), "info");
+        assert!(about.due().is_some());
+        about.set(Some(7));
+        assert_eq!((about.due(), about.said()), (None, Some(&7)));
+        about.asked = Instant::now().checked_sub(PROPS_PERIOD);
+        assert!(about.due().is_some());
+        about.set(None);
+        assert_eq!((about.due(), about.said()), (None, None), "left alone for a while");
+        about.extra.answered();
+        assert!(about.due().is_some());
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! One scrape of one target: fetch, read, and say for people what went wrong.
 
 use super::address::AddressPolicy;
-use super::beside::{Extra, KnownProps, beside_metrics, health_path, of_model};
+use super::beside::{About, Extra, KnownProps, beside_metrics, health_path, of_model};
 use super::fetch::{FetchError, Fetcher};
 use super::large::{LargeBodies, ORDINARY_BODY_BYTES};
 use super::state::{Failing, Good};
 use http::StatusCode;
 use http::uri::PathAndQuery;
 use infmon_engines::{
-    BodyReader, Engine, EngineSample, Explanation, HttpProblem, ReadError, Reading, explain_http_of, merge_loads,
-    merge_models, merge_props, merge_slots, read_loads, read_props, read_router_models, read_slots, router_query,
+    BodyReader, Engine, EngineSample, Explanation, HttpProblem, Info, ReadError, Reading, explain_http_of, merge_info,
+    merge_loads, merge_model_list, merge_models, merge_props, merge_slots, read_info, read_loads, read_model_list,
+    read_props, read_router_models, read_slots, router_query,
 };
 use infmon_samples::{FailureKind, Recognition, Target};
 use std::time::{Duration, Instant};
@@ -54,6 +55,10 @@ pub(super) struct Scraper {
     loads: Extra,
     props: Extra,
     known_props: KnownProps,
+    /// TGI's `/info`.
+    info: About<Info>,
+    /// Models of trtllm-serve.
+    models: About<Vec<String>>,
     /// What `/health` said last, and when it may be asked again.
     health: Option<(Health, Instant)>,
     /// The engine that the spec names or that answered last.
@@ -76,6 +81,8 @@ impl Scraper {
             loads: Extra::new(path.as_ref(), "v1/loads"),
             props: Extra::new(path.as_ref(), "props"),
             known_props: KnownProps::default(),
+            info: About::new(path.as_ref(), "info"),
+            models: About::new(path.as_ref(), "v1/models"),
             path,
             deadline: target.deadline,
             limit: usize::try_from(target.body_limit_bytes).unwrap_or(usize::MAX),
@@ -124,6 +131,8 @@ impl Scraper {
                 }
             }
             Some(Engine::Sglang) => self.add_loads(&mut sample, until).await,
+            Some(Engine::Tgi) => self.add_info(&mut sample, until).await,
+            Some(Engine::TensorRtLlm) => self.add_models(&mut sample, until).await,
             _ => {}
         }
         Ok(Good {
@@ -310,6 +319,29 @@ impl Scraper {
                     );
                 }
             }
+        }
+    }
+
+    /// Adds the model and the limit of a TGI server.
+    async fn add_info(&mut self, sample: &mut EngineSample, until: Instant) {
+        if let Some(path) = self.info.due() {
+            let answer = self.beside(&path, until).await.ok();
+            self.info.set(answer.and_then(|()| read_info(self.fetcher.body())));
+        }
+        if let Some(info) = self.info.said() {
+            merge_info(sample, info);
+        }
+    }
+
+    /// Adds the models of trtllm-serve.
+    async fn add_models(&mut self, sample: &mut EngineSample, until: Instant) {
+        if let Some(path) = self.models.due() {
+            let answer = self.beside(&path, until).await.ok();
+            self.models
+                .set(answer.and_then(|()| read_model_list(self.fetcher.body())));
+        }
+        if let Some(models) = self.models.said() {
+            merge_model_list(sample, models);
         }
     }
 
