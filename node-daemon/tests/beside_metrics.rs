@@ -15,6 +15,9 @@ use tokio::net::TcpListener;
 
 type Answers = &'static [(&'static str, u16, &'static str)];
 
+/// Bodies of one path, one after the other; the last one stays.
+type Sequence = (&'static str, &'static [&'static str]);
+
 /// A server that knows its answers by heart; every other path is 404.
 struct Stub {
     address: SocketAddr,
@@ -23,6 +26,14 @@ struct Stub {
 
 impl Stub {
     async fn start(answers: Answers) -> Self {
+        Self::start_with(answers, None).await
+    }
+
+    async fn one_after_another(path: &'static str, bodies: &'static [&'static str]) -> Self {
+        Self::start_with(&[], Some((path, bodies))).await
+    }
+
+    async fn start_with(answers: Answers, sequence: Option<Sequence>) -> Self {
         let listener = TcpListener::bind(LOCAL).await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -39,7 +50,12 @@ impl Stub {
                             rest.split(' ').next().unwrap().clone_into(&mut path);
                         } else if line == "\r\n" {
                             let found = answers.iter().find(|answer| answer.0 == path);
-                            let (status, body) = found.map_or((404, ""), |answer| (answer.1, answer.2));
+                            let before = log.lock().unwrap().iter().filter(|asked| **asked == path).count();
+                            let (status, body) = match (found, sequence) {
+                                (Some(answer), _) => (answer.1, answer.2),
+                                (None, Some((of, bodies))) if of == path => (200, bodies[before.min(bodies.len() - 1)]),
+                                _ => (404, ""),
+                            };
                             let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
                             stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
                             log.lock().unwrap().push(std::mem::take(&mut path));
@@ -135,14 +151,26 @@ async fn a_router_is_read_model_by_model() {
 #[tokio::test]
 async fn a_router_whose_slots_are_not_all_told_is_read_without_them() {
     let server = Stub::start(&[
-        ("/metrics", 400, r#"{"error":{"message":"model name is missing","code":400}}"#),
+        (
+            "/metrics",
+            400,
+            r#"{"error":{"message":"model name is missing","code":400}}"#,
+        ),
         (
             "/models",
             200,
             r#"{"data":[{"id":"a/b","status":{"value":"loaded"}},{"id":"c","status":{"value":"loaded"}}]}"#,
         ),
-        (OF_A, 200, "llamacpp:requests_deferred 2\nllamacpp:requests_processing 1\n"),
-        (OF_C, 200, "llamacpp:requests_deferred 3\nllamacpp:requests_processing 1\n"),
+        (
+            OF_A,
+            200,
+            "llamacpp:requests_deferred 2\nllamacpp:requests_processing 1\n",
+        ),
+        (
+            OF_C,
+            200,
+            "llamacpp:requests_deferred 3\nllamacpp:requests_processing 1\n",
+        ),
         ("/slots?model=a%2Fb&autoload=false", 200, SLOTS),
     ])
     .await;
@@ -200,7 +228,10 @@ async fn sglang_behind_nim_is_asked_for_its_loads_too() {
 #[tokio::test]
 async fn the_model_of_a_server_without_a_label_for_it_is_asked_once_in_a_while_and_may_lack() {
     const TGI: (&str, u16, &str) = ("/metrics", 200, "tgi_queue_size 1\ntgi_batch_current_size 2\n");
-    const INFO: Answers = &[TGI, ("/info", 200, r#"{"model_id":"a/b","max_concurrent_requests":128}"#)];
+    const INFO: Answers = &[
+        TGI,
+        ("/info", 200, r#"{"model_id":"a/b","max_concurrent_requests":128}"#),
+    ];
     const OLD: Answers = &[TGI, ("/info", 500, "")];
     for (answers, model, max) in [(INFO, "a/b", Some(128.0)), (OLD, "", None)] {
         let server = Stub::start(answers).await;
@@ -210,13 +241,25 @@ async fn the_model_of_a_server_without_a_label_for_it_is_asked_once_in_a_while_a
             assert_eq!((sample.models.concat().as_str(), sample.max_concurrency), (model, max));
             assert_eq!(sample.waiting, Some(1.0));
         }
-        let asked = |path: &str| server.asked.lock().unwrap().iter().filter(|asked| *asked == path).count();
+        let asked = |path: &str| {
+            server
+                .asked
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|asked| *asked == path)
+                .count()
+        };
         assert_eq!(asked("/info"), 1);
         assert!(asked("/metrics") >= 1);
     }
 
     let server = Stub::start(&[
-        ("/prometheus/metrics", 200, "trtllm_num_requests_waiting 1\ntrtllm_num_requests_running 2\n"),
+        (
+            "/prometheus/metrics",
+            200,
+            "trtllm_num_requests_waiting 1\ntrtllm_num_requests_running 2\n",
+        ),
         ("/v1/models", 200, r#"{"object":"list","data":[{"id":"llama"}]}"#),
     ])
     .await;
@@ -224,6 +267,30 @@ async fn the_model_of_a_server_without_a_label_for_it_is_asked_once_in_a_while_a
     "/prometheus/metrics".clone_into(&mut named.metrics_path);
     let mut core = Core::start(GpuOptions::Off, vec![named]);
     assert_eq!(core.good("a").await.sample.models, ["llama"]);
+}
+
+#[tokio::test]
+async fn an_empty_list_of_a_server_that_answered_before_is_its_own() {
+    let server = Stub::start(&[("/metrics", 200, "[]")]).await;
+    let mut core = Core::start(GpuOptions::Off, vec![target("a", server.address)]);
+    let failure = core.failure("a").await;
+    assert_eq!(failure.kind, FailureKind::Malformed, "it may be anybody's");
+    assert!(failure.message.contains("spec.engine: TensorRTLLM"), "{failure:?}");
+
+    const ITERATION: &str = r#"[{"iter":1,"numActiveRequests":1,"numQueuedRequests":2}]"#;
+    let server = Stub::one_after_another("/metrics", &[ITERATION, "[]"]).await;
+    let mut core = Core::start(GpuOptions::Off, vec![target("a", server.address)]);
+    let idle = core
+        .target("a", "a reading of the empty list", |report| {
+            report.last.clone().filter(|last| last.sample.waiting.is_none())
+        })
+        .await;
+    assert_eq!(idle.sample.engine, Some(Engine::TensorRtLlm));
+    assert!(
+        idle.recognition.hint.contains("/prometheus/metrics"),
+        "{:?}",
+        idle.recognition
+    );
 }
 
 #[tokio::test]

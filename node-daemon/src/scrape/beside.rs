@@ -111,7 +111,9 @@ impl KnownProps {
 
 /// The path that tells whether the server works at all, for engines that can be asked without cost.
 pub(super) fn health_path(metrics: &PathAndQuery, engine: Engine) -> Option<PathAndQuery> {
-    let prefix = metrics.path().strip_suffix(engine.metrics_path())?;
+    // trtllm-serve's JSON and NIM's model for images are elsewhere than the metrics of their kind.
+    let before = |end| metrics.path().strip_suffix(end);
+    let prefix = before(engine.metrics_path()).or_else(|| before("/metrics"))?;
     format!("{prefix}{}", engine.health_path()?).parse().ok()
 }
 
@@ -183,6 +185,7 @@ mod tests {
         let health = |metrics: &str, engine| health_path(&path(metrics), engine).map(|path| path.to_string());
         assert_eq!(health("/a/metrics", Engine::Vllm).unwrap(), "/a/health");
         assert_eq!(health("/prometheus/metrics", Engine::TensorRtLlm).unwrap(), "/health");
+        assert_eq!(health("/metrics", Engine::TensorRtLlm).unwrap(), "/health");
         assert_eq!(health("/v1/metrics", Engine::Nim).unwrap(), "/v1/health/live");
         assert_eq!(health("/metrics", Engine::Sglang), None, "it may run a generation");
         assert_eq!(health("/other", Engine::Vllm), None);

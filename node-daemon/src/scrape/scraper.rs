@@ -167,6 +167,13 @@ impl Scraper {
         }
         let Err(error) = done else { return Ok(reading) };
         self.spare = reading;
+        // Its list is empty while nothing runs, and then tells nobody's: it answered before.
+        if self.known == Some(Engine::TensorRtLlm)
+            && matches!(error, ReadError::Json { .. })
+            && let Ok(reading) = BodyReader::new(self.known).read(body)
+        {
+            return Ok(reading);
+        }
         let kind = match error {
             ReadError::Empty | ReadError::Json { .. } | ReadError::Malformed { .. } => FailureKind::Malformed,
             ReadError::UnknownEngine { .. }
@@ -194,19 +201,8 @@ impl Scraper {
             Ok(Ok(status)) => status,
             Ok(Err(error)) => return Err(self.failing(error.kind(), &error)),
             Err(_) => {
-                let after = self.deadline.as_millis();
-                let message = match self.health().await {
-                    Some(Health::Good) => format!(
-                        "no complete answer within {after} ms, but /health is good: the server is busy (llama-server gives its metrics \
-                         between two batches); raise the sample period if that is normal for it"
-                    ),
-                    Some(Health::Bad) => format!(
-                        "no complete answer within {after} ms, and /health says that the server does not serve: see its log"
-                    ),
-                    Some(Health::Silent) | None => {
-                        format!("no complete answer within {after} ms; the server hangs or is overloaded: see its log")
-                    }
-                };
+                let health = self.health().await;
+                let message = timeout_words(self.deadline, health, self.known, path.path());
                 return Err(self.failing(FailureKind::Timeout, &message));
             }
         };
@@ -413,6 +409,30 @@ impl Scraper {
     }
 }
 
+/// Says what an answer that does not come in time may mean, by what `/health` says meanwhile.
+fn timeout_words(deadline: Duration, health: Option<Health>, engine: Option<Engine>, path: &str) -> String {
+    let after = deadline.as_millis();
+    let is_list = engine == Some(Engine::TensorRtLlm) && !path.ends_with(Engine::TensorRtLlm.metrics_path());
+    match health {
+        Some(Health::Good) if is_list => format!(
+            "no complete answer within {after} ms, but /health is good: trtllm-serve's list waits up to 2 s for an iteration, and none comes \
+             while nothing runs; set return_perf_metrics: true and scrape /prometheus/metrics, or raise samplePeriodMilliseconds to 3000"
+        ),
+        Some(Health::Good) => format!(
+            "no complete answer within {after} ms, but /health is good: the server is busy (llama-server gives its metrics between two \
+             batches); raise the sample period if that is normal for it"
+        ),
+        Some(Health::Bad) => {
+            format!(
+                "no complete answer within {after} ms, and /health says that the server does not serve: see its log"
+            )
+        }
+        Some(Health::Silent) | None => {
+            format!("no complete answer within {after} ms; the server hangs or is overloaded: see its log")
+        }
+    }
+}
+
 fn parse_path(path: &str) -> Option<PathAndQuery> {
     path.starts_with('/').then(|| path.parse().ok()).flatten()
 }
@@ -420,6 +440,23 @@ fn parse_path(path: &str) -> Option<PathAndQuery> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_waits_for_work_is_not_called_busy() {
+        let words = |engine, path| timeout_words(Duration::from_millis(900), Some(Health::Good), engine, path);
+        let list = words(Some(Engine::TensorRtLlm), "/metrics");
+        assert!(
+            list.contains("900 ms") && list.contains("samplePeriodMilliseconds to 3000"),
+            "{list}"
+        );
+        for (engine, path) in [
+            (Some(Engine::TensorRtLlm), "/prometheus/metrics"),
+            (Some(Engine::LlamaCpp), "/metrics"),
+            (None, "/metrics"),
+        ] {
+            assert!(words(engine, path).contains("busy"), "{engine:?} {path}");
+        }
+    }
 
     #[test]
     fn only_paths_are_paths() {
