@@ -61,6 +61,7 @@ struct Seen {
     kv_cache_usage: bool,
     gpu_cache_usage: bool,
     time_per_output_token: bool,
+    inter_token_latency: bool,
 }
 
 impl Seen {
@@ -69,6 +70,7 @@ impl Seen {
             b"kv_cache_usage_perc" => self.kv_cache_usage = true,
             b"gpu_cache_usage_perc" => self.gpu_cache_usage = true,
             b"time_per_output_token_seconds" => self.time_per_output_token = true,
+            b"inter_token_latency_seconds" => self.inter_token_latency = true,
             _ => {}
         }
     }
@@ -76,9 +78,9 @@ impl Seen {
     fn generation(&self) -> &'static str {
         match (self.engine_label, self.kv_cache_usage, self.gpu_cache_usage) {
             _ if self.triton_labels => "triton-backend",
+            // Only llm-d-inference-sim has names of V1 without its label.
+            (false, ..) if self.sample && (self.kv_cache_usage || self.inter_token_latency) => "simulator",
             (false, false, true) => "v0",
-            // Only llm-d-inference-sim has the new names without the label.
-            (false, true, _) if self.sample => "simulator",
             (true, true, old) if old || self.time_per_output_token => "v1-0.9-0.11",
             (true, true, _) => "v1-0.12+",
             (true, false, true) => "v1-0.8",

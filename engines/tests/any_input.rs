@@ -7,7 +7,7 @@ use infmon_engines::{
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-const BODIES: [&[u8]; 11] = [
+const BODIES: [&[u8]; 12] = [
     include_bytes!("bodies/vllm-0.32.0-queued.prom"),
     include_bytes!("bodies/vllm-0.10.2-v1-transition.txt"),
     include_bytes!("bodies/vllm-v0-0.6.6.txt"),
@@ -19,6 +19,7 @@ const BODIES: [&[u8]; 11] = [
     include_bytes!("bodies/tgi-3.3.7.txt"),
     include_bytes!("bodies/lmdeploy-0.16.txt"),
     include_bytes!("bodies/nim-1.x.txt"),
+    include_bytes!("bodies/triton-plain.txt"),
 ];
 
 /// Bytes that decide something in the format, more often than others.

@@ -113,6 +113,22 @@ fn the_text_names_the_series_of_each_field() {
         "{out}"
     );
 
+    // What no server of its kind can tell is no step to take.
+    for (body, limits) in [
+        (
+            "ollama-api-ps.json",
+            "\nLimits: Ollama tells which models are loaded and nothing else",
+        ),
+        ("triton-plain.txt", "\nLimits: Triton itself tells which requests wait"),
+    ] {
+        let (code, out, errors) = inspect(&[body], b"");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        assert!(
+            out.contains(limits) && !out.contains("Next: ") && !out.contains("Missing: "),
+            "{out}"
+        );
+    }
+
     let (code, out, errors) = inspect(&["vllm-dp2.txt"], b"");
     assert_eq!((code, errors.as_str()), (0, ""));
     for line in [
