@@ -237,18 +237,20 @@ impl Plan {
             mut generation,
             mut models,
             mut request_outcomes,
+            mut lora_adapters,
             mut latency,
             ..
         } = mem::take(sample);
         generation.clone_from(&self.generation);
         models.clone_from(&self.models);
         self.outcomes.fold_into(values, &mut request_outcomes);
+        newest_adapters(&self.adapters, values, &mut lora_adapters);
         *sample = EngineSample {
             engine: Some(self.engine),
             generation,
             models,
             request_outcomes,
-            lora_adapters: newest_adapters(&self.adapters, values),
+            lora_adapters,
             ..EngineSample::default()
         };
         for constant in &self.constants {
@@ -261,25 +263,18 @@ impl Plan {
             let buckets = take_buckets(&mut latency, *field);
             set_histogram(sample, *field, fold.fold(values, buckets));
         }
-        missing.clear();
-        missing.extend(
-            self.required
-                .iter()
-                .filter(|required| scalar(sample, required.field).is_none())
-                .map(|required| {
-                    if self.scalars.iter().any(|fold| fold.field == required.field) {
-                        format!("{}{NOT_USABLE}", required.name)
-                    } else {
-                        required.name.to_owned()
-                    }
-                }),
-        );
-        missing.extend(self.renamed.iter().map(|&name| name.to_owned()));
-        let unknown = |wanted: &&Wanted| !is_known(sample, wanted.field);
-        missing.extend(self.wanted.iter().filter(unknown).map(|wanted| {
-            let note = if wanted.found { NOT_USABLE } else { "" };
-            format!("{}{note}", wanted.words)
-        }));
+        let mut told = Refilled::new(missing);
+        for required in self.required.iter().filter(|of| scalar(sample, of.field).is_none()) {
+            let found = self.scalars.iter().any(|fold| fold.field == required.field);
+            told.push(required.name, if found { NOT_USABLE } else { "" });
+        }
+        for &name in &self.renamed {
+            told.push(name, "");
+        }
+        for wanted in self.wanted.iter().filter(|of| !is_known(sample, of.field)) {
+            told.push(&wanted.words, if wanted.found { NOT_USABLE } else { "" });
+        }
+        told.finish();
         hint.clear();
         hint.push_str(if missing.is_empty() { &self.note } else { &self.hint });
     }
@@ -293,8 +288,9 @@ const ADAPTER_LIMIT: usize = 256;
 /// Bytes that the name of one may have; a longer one is left out.
 const ADAPTER_NAME_BYTES: usize = 512;
 
-/// The adapters of the label set written last. vLLM never drops old label sets: the value is the Unix time of the last write.
-fn newest_adapters(sets: &[AdapterSet], values: &[f64]) -> Vec<String> {
+/// The adapters of the label set written last, in the place of those of an earlier reading. vLLM never drops old label sets: the value is the
+/// Unix time of the last write.
+fn newest_adapters(sets: &[AdapterSet], values: &[f64], adapters: &mut Vec<String>) {
     let written = |set: &AdapterSet| {
         values
             .get(set.value as usize)
@@ -302,17 +298,49 @@ fn newest_adapters(sets: &[AdapterSet], values: &[f64]) -> Vec<String> {
             .filter(|value| value.is_finite())
             .map_or(f64::MIN, mean_time)
     };
-    let Some(newest) = sets.iter().max_by(|a, b| written(a).total_cmp(&written(b))) else {
-        return Vec::new();
-    };
-    let mut adapters: Vec<String> = Vec::new();
-    for name in newest.running.split(',').chain(newest.waiting.split(',')) {
-        let usable = !name.is_empty() && name.len() <= ADAPTER_NAME_BYTES && adapters.len() < ADAPTER_LIMIT;
-        if usable && !adapters.iter().any(|adapter| adapter == name) {
-            adapters.push(name.to_owned());
+    let mut told = Refilled::new(adapters);
+    if let Some(newest) = sets.iter().max_by(|a, b| written(a).total_cmp(&written(b))) {
+        for name in newest.running.split(',').chain(newest.waiting.split(',')) {
+            let usable = !name.is_empty() && name.len() <= ADAPTER_NAME_BYTES && told.filled < ADAPTER_LIMIT;
+            if usable && !told.has(name) {
+                told.push(name, "");
+            }
         }
     }
-    adapters
+    told.finish();
+}
+
+/// A list of texts that takes the memory of those that were in it.
+struct Refilled<'a> {
+    list: &'a mut Vec<String>,
+    filled: usize,
+}
+
+impl<'a> Refilled<'a> {
+    const fn new(list: &'a mut Vec<String>) -> Self {
+        Self { list, filled: 0 }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.list.iter().take(self.filled).any(|known| known == text)
+    }
+
+    /// Adds `text` with `end` after it.
+    fn push(&mut self, text: &str, end: &str) {
+        match self.list.get_mut(self.filled) {
+            Some(place) => {
+                place.clear();
+                place.push_str(text);
+                place.push_str(end);
+            }
+            None => self.list.push(format!("{text}{end}")),
+        }
+        self.filled += 1;
+    }
+
+    fn finish(self) {
+        self.list.truncate(self.filled);
+    }
 }
 
 /// The mean of the Unix times that several API server processes wrote: their exposition is the sum over the processes that know the label

@@ -108,8 +108,7 @@ impl BodyReader {
         Ok(reading)
     }
 
-    /// The same into the place and the memory of an earlier reading: while the values alone change, nothing is allocated. (vLLM's
-    /// names of adapters are, while any are loaded, and the names of missing series.)
+    /// The same into the place and the memory of an earlier reading: while the values alone change, nothing is allocated.
     ///
     /// # Errors
     ///
