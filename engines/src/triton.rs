@@ -11,7 +11,8 @@
 //!   called `tensorrt_llm`.
 //! * Without such a backend, requests that wait are those of all models but ensembles: a request waits in one place at a time, and an ensemble
 //!   counts its own as executing as soon as they come (core `src/ensemble_scheduler/ensemble_scheduler.cc`, `Enqueue`).
-//! * Ends and times are then those of the ensembles, where there are any, and else of all models. An ensemble is told by its load time: only a model
+//! * Ends and times are then those of the ensembles, where there are any, and else of all models. Of an ensemble there is no time in the queue: its
+//!   requests wait in those of its steps. An ensemble is told by its load time: only a model
 //!   with a backend gets one (core `src/model_repository_manager/model_lifecycle.cc`, `CreateModel`), so that
 //!   `nv_model_load_duration_secs` (core pull request 397, October 2024) stays 0. A model that is loading has 0 too, and no requests.
 //! * Servers without that series leave the names. Where those that say ensemble, preprocessing or postprocessing, as in the backends'
@@ -210,6 +211,8 @@ struct Speakers {
     waiting: Vec<bool>,
     /// Of ends and times.
     ends: Vec<bool>,
+    /// These are ensembles.
+    are_ensembles: bool,
     /// Nobody can say whose ends and times are those of the server.
     ambiguous: bool,
 }
@@ -278,11 +281,13 @@ impl Mapper {
         let speaks = |of: &[bool], owner: Option<usize>| owner.is_none_or(|owner| of.get(owner) == Some(&true));
         let mut owners = self.owners.iter().copied();
         self.table.collected.terms.retain(|term| {
-            let of = match term.field {
-                Field::Waiting => &speakers.waiting,
-                _ => &speakers.ends,
-            };
-            speaks(of, owners.next())
+            let owner = owners.next();
+            match term.field {
+                Field::Waiting => speaks(&speakers.waiting, owner),
+                // An ensemble's requests wait in the queues of its steps.
+                Field::QueueTime if speakers.are_ensembles => false,
+                _ => speaks(&speakers.ends, owner),
+            }
         });
         let mut owners = self.outcome_owners.iter().copied();
         self.table
@@ -324,12 +329,14 @@ impl Mapper {
             return Speakers {
                 waiting: Vec::new(),
                 ends: Vec::new(),
+                are_ensembles: false,
                 ambiguous: false,
             };
         }
         let alone = |speaks: Vec<bool>| Speakers {
             waiting: speaks.clone(),
             ends: speaks,
+            are_ensembles: false,
             ambiguous: false,
         };
         let rules: [fn(&Model) -> bool; 3] = [
@@ -340,11 +347,16 @@ impl Mapper {
         if let Some(rule) = rules.into_iter().find(|&rule| any(rule)) {
             return alone(all(&rule));
         }
-        let is_ensemble = |model: &Model| model.load_seconds == Some(0.0) || is_named_ensemble(&model.name);
-        if self.models.len() == 1 || any(|model| model.load_seconds.is_some()) {
+        if self.models.len() == 1 {
+            return alone(vec![true]);
+        }
+        if any(|model| model.load_seconds.is_some()) {
+            let is_ensemble = |model: &Model| model.load_seconds == Some(0.0) || is_named_ensemble(&model.name);
+            let are_ensembles = any(is_ensemble);
             return Speakers {
-                waiting: all(&|model| self.models.len() == 1 || !is_ensemble(model)),
-                ends: all(&|model| is_ensemble(model) || !any(is_ensemble)),
+                waiting: all(&|model| !is_ensemble(model)),
+                ends: all(&|model| is_ensemble(model) || !are_ensembles),
+                are_ensembles,
                 ambiguous: false,
             };
         }
@@ -355,6 +367,7 @@ impl Mapper {
         Speakers {
             waiting: all(&|model| !is_named_ensemble(&model.name)),
             ends: vec![false; self.models.len()],
+            are_ensembles: false,
             ambiguous: true,
         }
     }

@@ -108,11 +108,16 @@ fn an_ensemble_is_told_by_its_load_time_whatever_it_is_called() {
     assert_eq!(told(&reading), (Some(6.0), Some(20.0), Some(1.0), Some(20.0)));
     assert_eq!(reading.sample.models, ["detect_and_read"]);
     assert_eq!(reading.sample.generation, "plain");
+    assert_eq!(
+        reading.sample.latency.queue_time, None,
+        "its requests wait in the queues of its steps"
+    );
 
     // Without an ensemble all speak.
     let reading = read(&body(&models[1..], ""));
     assert_eq!(told(&reading), (Some(6.0), Some(41.0), Some(1.0), Some(41.0)));
     assert_eq!(reading.sample.models, ["detect", "read"]);
+    assert_eq!(reading.sample.latency.queue_time.map(|times| times.count), Some(41.0));
 }
 
 #[test]
