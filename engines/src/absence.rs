@@ -27,7 +27,7 @@ pub fn why_absent(sample: &EngineSample, name: &str) -> Option<Absence> {
         Engine::Triton => (TRITON_NEVER, TRITON),
         Engine::TensorRtLlm if sample.generation == "iteration-json" => (ITERATIONS_NEVER, ITERATIONS),
         Engine::TensorRtLlm => (TENSOR_RT_LLM_NEVER, TENSOR_RT_LLM),
-        Engine::Tgi => (TGI_NEVER, NONE),
+        Engine::Tgi => (TGI_NEVER, TGI),
         Engine::LmDeploy => (LMDEPLOY_NEVER, LMDEPLOY),
         Engine::Nim => (NIM_NEVER, NONE),
         Engine::Ollama => return (name != "models").then_some(Absence::Never),
@@ -163,7 +163,7 @@ const TRITON: Words = &[
     (&[END_TO_END, QUEUE_TIME], AFTER_A_REQUEST),
 ];
 
-const TENSOR_RT_LLM_NEVER: &[&str] = &["preemptionsTotal", "models", "loraAdapters", "sleeping", INTER_TOKEN];
+const TENSOR_RT_LLM_NEVER: &[&str] = &["preemptionsTotal", "loraAdapters", "sleeping", INTER_TOKEN];
 const TENSOR_RT_LLM: Words = &[
     (
         &[
@@ -227,6 +227,11 @@ const TGI_NEVER: &[&str] = &[
     INTER_TOKEN,
 ];
 
+const TGI: Words = &[
+    (&["maxConcurrency"], "told by /info: inspect the server's address"),
+    (&["waiting", "running"], AFTER_A_REQUEST),
+];
+
 const LMDEPLOY_NEVER: &[&str] = &[
     "kvCacheCapacityTokens",
     "hostCacheUsage",
@@ -278,7 +283,7 @@ mod tests {
             (TRITON_NEVER, TRITON),
             (TENSOR_RT_LLM_NEVER, TENSOR_RT_LLM),
             (ITERATIONS_NEVER, ITERATIONS),
-            (TGI_NEVER, NONE),
+            (TGI_NEVER, TGI),
             (LMDEPLOY_NEVER, LMDEPLOY),
             (NIM_NEVER, NONE),
         ] {
