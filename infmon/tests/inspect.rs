@@ -3,11 +3,12 @@
 //! What it prints is compared with the files in `tests/inspect`; `INFMON_UPDATE_GOLDEN=1` writes them anew, to be looked at in the diff.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "inspect/beside.rs"]
+mod beside;
 #[path = "inspect/mapping.rs"]
 mod mapping;
 
 use axum::Router;
-use axum::http::StatusCode;
 use axum::routing::get;
 use infmon_simulated_engine::{Kind, Mode, SimulatedEngine};
 use serde_json::{Value, json};
@@ -112,22 +113,6 @@ fn the_text_names_the_series_of_each_field() {
         out.contains("\nkvCacheUsage    0.00806  n_prompt_tokens + n_ctx\n"),
         "{out}"
     );
-
-    // What no server of its kind can tell is no step to take.
-    for (body, limits) in [
-        (
-            "ollama-api-ps.json",
-            "\nLimits: Ollama tells which models are loaded and nothing else",
-        ),
-        ("triton-plain.txt", "\nLimits: Triton itself tells which requests wait"),
-    ] {
-        let (code, out, errors) = inspect(&[body], b"");
-        assert_eq!((code, errors.as_str()), (0, ""));
-        assert!(
-            out.contains(limits) && !out.contains("Next: ") && !out.contains("Missing: "),
-            "{out}"
-        );
-    }
 
     let (code, out, errors) = inspect(&["vllm-dp2.txt"], b"");
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -418,71 +403,6 @@ async fn metrics_are_looked_for_where_engines_have_them() {
     // Who names a path means it.
     let (code, _, errors) = inspect_url(format!("{url}/metrics")).await;
     assert_eq!(code, 1, "{errors}");
-}
-
-#[tokio::test]
-async fn the_models_of_a_router_are_added_up() {
-    use axum::extract::RawQuery;
-    let body = fs::read(bodies().join("llamacpp.txt")).unwrap();
-    let models = r#"{"data":[{"id":"a/b","status":{"value":"loaded"}},{"id":"c","status":{"value":"unloaded"}},
-        {"id":"d","status":{"value":"loaded"}}]}"#;
-    let metrics = |RawQuery(query): RawQuery| async move {
-        match query.as_deref() {
-            Some("model=a%2Fb&autoload=false" | "model=d&autoload=false") => (StatusCode::OK, body),
-            _ => (StatusCode::BAD_REQUEST, Vec::new()),
-        }
-    };
-    let slots = |RawQuery(query): RawQuery| async move {
-        match query.as_deref() {
-            Some("model=a%2Fb&autoload=false" | "model=d&autoload=false") => {
-                (StatusCode::OK, r#"[{"id":0,"n_ctx":100,"is_processing":false}]"#)
-            }
-            _ => (StatusCode::BAD_REQUEST, ""),
-        }
-    };
-    let routes = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/slots", get(slots))
-        .route("/models", get(move || async move { models }));
-    let (code, out, errors) = inspect_url(serve(routes).await).await;
-    assert_eq!((code, errors.as_str()), (0, ""));
-    let sample: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(
-        (&sample["models"], &sample["waiting"], &sample["maxConcurrency"]),
-        (&json!(["a/b", "d"]), &json!(4), &json!(2))
-    );
-}
-
-#[tokio::test]
-async fn a_server_that_sleeps_is_not_woken() {
-    let body = fs::read(bodies().join("llamacpp-idle.txt")).unwrap();
-    let props = r#"{"total_slots":4,"is_sleeping":true,"model_alias":"tiny"}"#;
-    let routes = Router::new()
-        .route("/metrics", get(move || async move { body }))
-        .route("/props", get(move || async move { props }));
-    let (code, out, errors) = inspect_url(serve(routes).await).await;
-    assert_eq!(code, 0, "{errors}");
-    let sample: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(
-        (&sample["sleeping"], &sample["maxConcurrency"]),
-        (&json!(true), &json!(4))
-    );
-    assert!(errors.contains("would wake it"), "{errors}");
-}
-
-#[tokio::test]
-async fn slots_that_are_turned_off_are_no_failure() {
-    let body = fs::read(bodies().join("llamacpp.txt")).unwrap();
-    let routes = Router::new()
-        .route("/llama/metrics", get(move || async move { body }))
-        .route("/llama/slots", get(|| async { StatusCode::NOT_IMPLEMENTED }));
-    let (code, out, errors) = inspect_url(serve(routes).await + "/llama/metrics").await;
-    assert_eq!(code, 0, "{errors}");
-    assert!(out.contains("\"waiting\": 2"), "{out}");
-    assert!(
-        errors.contains("/llama/slots: ") && errors.contains("start it with --slots"),
-        "{errors}"
-    );
 }
 
 #[tokio::test]
