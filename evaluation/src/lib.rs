@@ -10,6 +10,7 @@ pub mod credentials;
 mod evaluate;
 mod hold;
 mod mapping;
+pub mod memory;
 pub mod metric;
 mod moment;
 mod observations;

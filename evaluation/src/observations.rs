@@ -1,12 +1,13 @@
 //! What the node daemons reported, with ages turned into moments on arrival.
 
+use crate::memory::{CacheRise, CacheTrend, GrowthTrend, HostObservation};
 use crate::traffic::{Counter, LatencyKind, Part, Window};
 use crate::{Moment, Place};
 use infmon_engines::{Engine, EngineSample};
 use infmon_gpu::{CauseDuty, DriverState, GpuSample, StandingFault, ThrottleCounter, ThrottleWindow};
 use infmon_samples::{
     Failure, GPU_OWNERS_STALE_AFTER, GpuIncident, GpuOutage, GpuOwner, GpuOwners, NodeIdentity, Observation, Report,
-    TargetId,
+    TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use std::time::Duration;
 const THROTTLE_WINDOW: Duration = Duration::from_secs(600);
 /// Windows up to this one are kept apart: the grain of a history is a 64th of it, too coarse for a window of 5 s if it holds 600 s.
 const SHORT_THROTTLE_WINDOW: Duration = Duration::from_secs(64);
+/// A server that gave no sample for longer may be another process since. Longer than the longest sample period.
+const ANSWERS_AGAIN_AFTER: Duration = Duration::from_secs(90);
 
 /// What is known of one server.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +26,13 @@ pub struct TargetObservation {
     pub last: Option<(Moment, Observation)>,
     /// Why the newest scrape failed, and since when scrapes have been failing.
     pub failure: Option<(Moment, Failure)>,
+    /// Since when it has been giving samples without a longer break.
+    pub answering_since: Option<Moment>,
+    /// Host memory of its pod; `None` where nobody reads it.
+    pub host: Option<Box<HostObservation>>,
     /// How much its counters grew over the last minute.
     window: Window,
+    cache: CacheTrend,
 }
 
 impl TargetObservation {
@@ -33,6 +41,12 @@ impl TargetObservation {
     pub fn preemption_rate(&self) -> Option<f64> {
         // Over a shorter time one or two preemptions would look like a storm.
         self.rate(Counter::Preemptions, Duration::from_secs(20))
+    }
+
+    /// How fast its KV cache fills; `None` where it does not, or too little is known.
+    #[must_use]
+    pub fn cache_rise(&self) -> Option<CacheRise> {
+        self.cache.rise()
     }
 
     /// How much a counter grew over the window.
@@ -89,7 +103,13 @@ impl TargetObservation {
         self.last.as_ref().map(|(_, observation)| &observation.sample)
     }
 
-    fn apply(&mut self, last: Option<Observation>, failure: Option<Failure>, now: Moment) {
+    fn apply(&mut self, report: TargetReport, now: Moment) {
+        let TargetReport {
+            last,
+            failure,
+            host_memory,
+            ..
+        } = report;
         // A sample from before the start of our time would look younger than it is: to start with old data would be to invent it.
         if let Some(observation) = last
             && let Some(taken) = now.checked_before(observation.age)
@@ -98,8 +118,20 @@ impl TargetObservation {
             if newer {
                 let before = self.last.as_ref().map(|(_, observation)| &observation.sample);
                 self.window.push(before, taken, &observation.sample);
+                self.cache.push(taken, observation.sample.kv_cache_usage);
+                let goes_on = self
+                    .last
+                    .as_ref()
+                    .is_some_and(|(known, _)| taken.since(*known) < ANSWERS_AGAIN_AFTER);
+                if !goes_on {
+                    self.answering_since = Some(taken);
+                }
                 self.last = Some((taken, observation));
             }
+        }
+        // What was read before goes on to grow old.
+        if let Some(memory) = host_memory {
+            self.host.get_or_insert_default().push(memory, now);
         }
         self.failure = failure.map(|failure| (now.before(failure.since), failure));
     }
@@ -212,11 +244,27 @@ pub struct NodeObservation {
     pub owners: Option<OwnersObservation>,
     /// Lost clocks over time, by GPU uuid.
     pub throttle: BTreeMap<String, ThrottleHistory>,
+    /// Memory that is not free over time, by GPU uuid.
+    pub memory: BTreeMap<String, GrowthTrend>,
     /// Servers.
     pub targets: BTreeMap<TargetId, TargetObservation>,
 }
 
 impl NodeObservation {
+    /// Keeps what the GPUs had in use. Occupied is what is not free: it counts whoever took it, and the driver's own reserve.
+    fn look_at_memory(&mut self, taken: Moment) {
+        let mut known = std::mem::take(&mut self.memory);
+        let memory = |gpu: &GpuSample| gpu.memory_total_bytes.zip(gpu.memory_free_bytes);
+        for gpu in &self.gpus {
+            // A moment without the numbers is a hole in the series and not its end.
+            let mut trend = known.remove(&gpu.uuid).unwrap_or_default();
+            if let Some((total, free)) = memory(gpu).filter(|(total, free)| free <= total) {
+                trend.push(taken, total - free, total);
+            }
+            self.memory.insert(gpu.uuid.clone(), trend);
+        }
+    }
+
     /// Keeps when each fault of the newest samples was first seen.
     fn look_at_faults(&mut self, taken: Moment) {
         let known = std::mem::take(&mut self.standing_since);
@@ -279,6 +327,7 @@ impl Observations {
                 node.throttle.retain(|uuid, _| present.contains(uuid.as_str()));
                 node.gpus = report.gpus.samples;
                 node.look_at_faults(taken);
+                node.look_at_memory(taken);
                 node.gpus_taken = Some(taken);
             }
         } else {
@@ -289,10 +338,7 @@ impl Observations {
         let reported: BTreeSet<TargetId> = report.targets.iter().map(|target| target.id.clone()).collect();
         node.targets.retain(|id, _| reported.contains(id));
         for target in report.targets {
-            node.targets
-                .entry(target.id)
-                .or_default()
-                .apply(target.last, target.failure, now);
+            node.targets.entry(target.id.clone()).or_default().apply(target, now);
         }
     }
 

@@ -178,7 +178,9 @@ impl Resolver<'_> {
         }
         let target = pod.ip.filter(|_| pod.node.is_some()).map(|ip| {
             let address = SocketAddr::new(ip, port).to_string();
-            self.target(scheme(self.spec.scheme), &pod.uid, &address, Access::default())
+            let pod_uid = Some(pod.uid.clone()).filter(|uid| !uid.is_empty());
+            let target = self.target(scheme(self.spec.scheme), &pod.uid, &address, Access::default());
+            Target { pod_uid, ..target }
         });
         self.found.endpoints.push(ResolvedEndpoint {
             group: endpoint.name.clone(),
@@ -327,6 +329,7 @@ impl Resolver<'_> {
                 .clamp(Duration::from_millis(225), Duration::from_secs(5)),
             body_limit_bytes: BODY_LIMIT_BYTES,
             access,
+            pod_uid: None,
         }
     }
 

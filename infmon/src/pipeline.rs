@@ -80,6 +80,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
         gpu,
         pod_resources: None,
         kernel_log: None,
+        host_memory: None,
         addresses: DialPolicy::Any,
         metrics,
     };

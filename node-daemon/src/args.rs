@@ -1,6 +1,6 @@
 //! Command line and environment.
 
-use crate::{AddressPolicy, GpuOptions, PodResourcesOptions};
+use crate::{AddressPolicy, GpuOptions, HostMemoryOptions, PodResourcesOptions};
 use clap::Parser;
 use infmon_gpu::MonitorOptions;
 use infmon_link::LinkClientOptions;
@@ -52,6 +52,10 @@ pub struct Args {
     /// The kernel's log, /dev/kmsg: read XIDs from it, with the process that caused them; it takes root and CAP_SYSLOG
     #[arg(long, env = "INFMON_KERNEL_LOG")]
     pub kernel_log: Option<PathBuf>,
+
+    /// Where the node's cgroup tree (/sys/fs/cgroup) is mounted: read the host memory of the monitored pods from it
+    #[arg(long, env = "INFMON_CGROUP_MOUNT")]
+    pub cgroup_mount: Option<PathBuf>,
 
     /// Scrape also addresses of this machine and link-local ones
     #[arg(long, env = "INFMON_ALLOW_LOCAL_TARGETS")]
@@ -109,6 +113,12 @@ impl Args {
         Some(PodResourcesOptions::new(socket, self.pod_name.clone()))
     }
 
+    /// How to read the host memory of the pods; `None` leaves it alone.
+    #[must_use]
+    pub fn host_memory(&self) -> Option<HostMemoryOptions> {
+        self.cgroup_mount.clone().map(HostMemoryOptions::new)
+    }
+
     /// Which addresses may be scraped.
     #[must_use]
     pub const fn addresses(&self) -> AddressPolicy {
@@ -142,7 +152,7 @@ mod tests {
         assert_eq!(args.link().identity.node, "n1");
         assert_eq!(args.addresses(), AddressPolicy::NotLocal);
         assert!(matches!(args.gpu(), GpuOptions::Nvml(_)));
-        assert!(args.pod_resources().is_none());
+        assert!(args.pod_resources().is_none() && args.host_memory().is_none());
     }
 
     #[test]

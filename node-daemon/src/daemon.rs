@@ -1,6 +1,7 @@
 //! The core of the daemon: a plan goes in, a report per period comes out.
 
 use crate::gpus::{GpuOptions, Gpus};
+use crate::host_memory::{HostMemoryOptions, HostMemoryReader};
 use crate::kernel_log;
 use crate::metrics::DaemonMetrics;
 use crate::pod_resources::{self, Knowledge, PodResourcesOptions};
@@ -34,6 +35,8 @@ pub struct DaemonOptions {
     pub pod_resources: Option<PodResourcesOptions>,
     /// The kernel's log to read XIDs from (`/dev/kmsg`); `None` leaves it alone.
     pub kernel_log: Option<PathBuf>,
+    /// How the host memory of the pods is read; `None` leaves it alone.
+    pub host_memory: Option<HostMemoryOptions>,
     /// Which addresses may be scraped.
     pub addresses: AddressPolicy,
     /// Where it counts.
@@ -81,6 +84,9 @@ async fn sample(
     let mut current = Arc::clone(&plan.borrow_and_update());
     let mut gpus = Gpus::start(options.gpu);
     let xid = gpus.xid();
+    let host_memory = options
+        .host_memory
+        .and_then(|reading| HostMemoryReader::start(reading, plan.clone(), options.metrics.clone()));
     let mut scrapers = Scrapers::new(options.addresses, options.metrics.clone());
     gpus.set_period(period(&current));
     gpus.set_released(current.release_gpus);
@@ -134,7 +140,9 @@ async fn sample(
         let snapshot = gpus.latest();
         let now = Instant::now();
         let owners = owners.as_ref().map(|known| known.borrow().report(now));
-        let report = assemble(now, current.revision, &snapshot, owners, scrapers.states());
+        let host_memory = host_memory.as_ref().map(HostMemoryReader::latest);
+        let of_pod = |uid: &str| host_memory.as_ref()?.report(uid, now);
+        let report = assemble(now, current.revision, &snapshot, owners, scrapers.states(), of_pod);
         options.metrics.reported(snapshot);
         reports.send_replace(Arc::new(report));
     }

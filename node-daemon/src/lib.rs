@@ -5,8 +5,10 @@
 //! out. [`run`](run::run) adds the link to the operator, the admin server and the signals.
 
 pub mod args;
+pub mod cgroup;
 mod daemon;
 mod gpus;
+mod host_memory;
 mod kernel_log;
 mod metrics;
 mod pod_resources;
@@ -17,6 +19,7 @@ pub mod tls;
 
 pub use daemon::{DaemonOptions, spawn};
 pub use gpus::GpuOptions;
+pub use host_memory::HostMemoryOptions;
 pub use metrics::DaemonMetrics;
 pub use pod_resources::PodResourcesOptions;
 pub use scrape::AddressPolicy;

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 /// Same-node scrapes take milliseconds; the last bounds are deadlines.
 const DURATION_BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
+type PodsByResult = Family<[(&'static str, &'static str); 1], Gauge>;
 type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// Counts of the daemon. Clones share them; unregistered ones are counted and never shown.
@@ -36,6 +37,7 @@ pub struct DaemonMetrics {
     owner_calls: ByResult,
     owners: Owners,
     kernel_log: KernelLog,
+    host_memory: PodsByResult,
 }
 
 /// What comes from the kernel's log.
@@ -57,6 +59,7 @@ impl Default for DaemonMetrics {
             owner_calls: Family::default(),
             owners: Owners::default(),
             kernel_log: KernelLog::default(),
+            host_memory: Family::default(),
         }
     }
 }
@@ -74,6 +77,9 @@ impl DaemonMetrics {
         let calls = "Calls to the kubelet for the owners of GPUs, by result: ok or failed";
         registry.register("infmon_pod_resources_calls", calls, self.owner_calls.clone());
         registry.register_collector(Box::new(OwnersCollector(Arc::clone(&self.owners))));
+        let pods =
+            "Monitored pods by whether their host memory was found: found or missing; no series where it is not read";
+        registry.register("infmon_host_memory_pods", pods, self.host_memory.clone());
         let log = &self.kernel_log;
         let readable = "1 while XIDs are read from the kernel's log; 0 also where that is off";
         registry.register("infmon_kernel_log_readable", readable, log.readable.clone());
@@ -117,6 +123,13 @@ impl DaemonMetrics {
     pub(crate) fn asked_for_owners(&self, answered: bool) {
         let result = if answered { "ok" } else { "failed" };
         self.owner_calls.get_or_create_owned(&[("result", result)]).inc();
+    }
+
+    pub(crate) fn read_host_memory(&self, found: usize, wanted: usize) {
+        for (result, pods) in [("found", found), ("missing", wanted.saturating_sub(found))] {
+            let gauge = self.host_memory.get_or_create_owned(&[("result", result)]);
+            gauge.set(i64::try_from(pods).unwrap_or(i64::MAX));
+        }
     }
 
     pub(crate) fn learned_owners(&self, known: Arc<Knowledge>) {
@@ -240,6 +253,8 @@ mod tests {
         };
         assert!(encoded().contains("infmon_pod_resources_state{state=\"Off\"} 1"));
         assert!(!encoded().contains("infmon_pod_resources_age_seconds "));
+        assert!(!encoded().contains("infmon_host_memory_pods{"));
+        metrics.read_host_memory(2, 3);
         metrics.asked_for_owners(true);
         let mut known = Knowledge::default();
         known.succeeded(Instant::now(), Vec::new());
@@ -260,6 +275,8 @@ mod tests {
             "infmon_pod_resources_state{state=\"Fresh\"} 1",
             "infmon_pod_resources_devices 0",
             "infmon_pod_resources_calls_total{result=\"ok\"} 1",
+            "infmon_host_memory_pods{result=\"found\"} 2",
+            "infmon_host_memory_pods{result=\"missing\"} 1",
         ];
         for line in lines {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

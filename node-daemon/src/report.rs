@@ -4,7 +4,8 @@ use crate::scrape::TargetState;
 use infmon_engines::{EngineSample, Histogram};
 use infmon_gpu::{FailedGpu, Incident, Snapshot};
 use infmon_samples::{
-    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, Observation, Report, TargetId, TargetReport,
+    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, HostMemory, Observation, Report, Target,
+    TargetReport,
 };
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,14 @@ use std::time::{Duration, Instant};
 /// the node; 64 servers with 5 full histograms each come to some 300 KiB.
 const SAMPLES_LIMIT_BYTES: usize = 2 * 1024 * 1024;
 
-/// The report at `now`.
+/// The report at `now`. `host_memory` gives that of a pod, by uid.
 pub(crate) fn assemble<'a>(
     now: Instant,
     plan_revision: u64,
     snapshot: &Snapshot,
     owners: Option<GpuOwners>,
-    targets: impl Iterator<Item = (&'a TargetId, TargetState)>,
+    targets: impl Iterator<Item = (&'a Target, TargetState)>,
+    host_memory: impl Fn(&str) -> Option<HostMemory>,
 ) -> Report {
     let mut report = Report {
         plan_revision,
@@ -30,7 +32,12 @@ pub(crate) fn assemble<'a>(
             incidents: snapshot.incidents.iter().map(|past| incident(now, past)).collect(),
             owners,
         },
-        targets: targets.map(|(id, state)| target(now, id, &state)).collect(),
+        targets: targets
+            .map(|(planned, state)| TargetReport {
+                host_memory: planned.pod_uid.as_deref().and_then(&host_memory),
+                ..target(now, planned, &state)
+            })
+            .collect(),
     };
     shed(&mut report.targets, SAMPLES_LIMIT_BYTES);
     report
@@ -111,9 +118,10 @@ fn size(sample: &EngineSample) -> usize {
         + reasons.map(|reason| reason.len() + 13).sum::<usize>()
 }
 
-fn target(now: Instant, id: &TargetId, state: &TargetState) -> TargetReport {
+fn target(now: Instant, planned: &Target, state: &TargetState) -> TargetReport {
     TargetReport {
-        id: id.clone(),
+        id: planned.id.clone(),
+        host_memory: None,
         last: state.last.as_ref().map(|good| Observation {
             age: now.saturating_duration_since(good.at),
             took: good.took,
@@ -131,7 +139,7 @@ fn target(now: Instant, id: &TargetId, state: &TargetState) -> TargetReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use infmon_samples::Recognition;
+    use infmon_samples::{Recognition, TargetId};
 
     fn with_names(id: &str, names: usize) -> TargetReport {
         TargetReport {
@@ -146,6 +154,7 @@ mod tests {
                 recognition: Recognition::default(),
             }),
             failure: None,
+            host_memory: None,
         }
     }
 

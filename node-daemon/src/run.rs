@@ -56,6 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         gpu: args.gpu(),
         pod_resources: args.pod_resources(),
         kernel_log: args.kernel_log.clone(),
+        host_memory: args.host_memory(),
         addresses: args.addresses(),
         metrics,
     };

@@ -44,7 +44,7 @@ async fn an_xid_is_told_once_and_with_its_process() {
     let mut scenario = Scenario::of(Profile::H100, 2);
     let stand_in = StandIn::install(folder.path(), &scenario).unwrap();
     let (path, mut log) = pipe(folder.path());
-    let mut core = Core::start_reading(nvml(&stand_in), path);
+    let mut core = Core::start_with_kernel_log(nvml(&stand_in), path);
     core.report("2 GPUs", |report| (report.gpus.samples.len() == 2).then_some(()))
         .await;
 
@@ -97,7 +97,7 @@ async fn a_log_that_cannot_be_read_is_no_fault() {
     let stand_in = StandIn::install(folder.path(), &Scenario::of(Profile::H100, 1)).unwrap();
     // A folder opens, and reads of it fail; the other is not there.
     for path in [folder.path().to_owned(), folder.path().join("missing")] {
-        let mut core = Core::start_reading(nvml(&stand_in), path);
+        let mut core = Core::start_with_kernel_log(nvml(&stand_in), path);
         let report = core
             .report("a GPU", |report| {
                 (report.gpus.samples.len() == 1).then(|| report.clone())

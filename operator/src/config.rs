@@ -78,6 +78,8 @@ pub struct NodeProfile {
     pub pod_resources: bool,
     /// Whether the daemon reads XIDs from the kernel's log, for which its container must be privileged.
     pub kmsg: bool,
+    /// Whether the daemon reads the host memory of the monitored pods from the node's cgroup tree, mounted read-only.
+    pub host_memory: bool,
     /// Priority class of the daemon; empty is none.
     pub priority_class_name: String,
 }
@@ -201,6 +203,10 @@ mod tests {
         let profiles = parse(&text).expect("valid").node_profiles;
         let asking: Vec<bool> = profiles.iter().map(|profile| profile.pod_resources).collect();
         assert_eq!(asking, [false, true]);
+        let text = format!("{MINIMAL}nodeProfiles: [{{name: a}}, {{name: b, hostMemory: true}}]\n");
+        let profiles = parse(&text).expect("valid").node_profiles;
+        let reading: Vec<bool> = profiles.iter().map(|profile| profile.host_memory).collect();
+        assert_eq!(reading, [false, true]);
     }
 
     #[test]
@@ -219,6 +225,7 @@ mod tests {
             "nodeProfiles: [{name: a}, {name: a}]\n",
             "nodeProfiles: [{nodeSelector: {}}]\n",
             "nodeProfiles: [{name: a, podResources: /run}]\n",
+            "nodeProfiles: [{name: a, hostMemory: /sys}]\n",
         ] {
             assert!(parse(&format!("{MINIMAL}{fault}")).is_err(), "{fault}");
         }

@@ -113,6 +113,11 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         "GPUs that lose clocks above the threshold",
         None,
     );
+    let mut exhaustion = gauge(
+        "infmon_monitor_memory_exhaustion",
+        "Time until the memory of a GPU or the host memory of a pod is full, where it grows towards that",
+        Some(Unit::Seconds),
+    );
     let mut traffic = TrafficFamilies::new();
     let mut capacity = CapacityFamilies::new();
     let mut conditions = gauge(
@@ -130,6 +135,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         fresh.add(&labels, Some(verdict.fresh as f64));
         gpus.add(&labels, verdict.gpu_age.map(|_| verdict.gpus.len() as f64));
         throttled.add(&labels, verdict.throttled_gpus_of_all().map(|gpus| gpus as f64));
+        exhaustion.add(&labels, verdict.memory_exhaustion.map(|time| time.as_secs_f64()));
         traffic.add(&labels, &verdict.traffic);
         let stale_after = monitor.stale_after();
         let totals = Totals::of(&monitor.resolution, world.observations(), stale_after, now);
@@ -145,7 +151,9 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
             }
         }
     }
-    let mut all = vec![waiting, running, kv, endpoints, fresh, gpus, throttled, conditions];
+    let mut all = vec![
+        waiting, running, kv, endpoints, fresh, gpus, throttled, exhaustion, conditions,
+    ];
     all.extend(traffic.into_families());
     all.extend(capacity.into_families());
     all.extend(node_families(world, now));

@@ -145,6 +145,7 @@ mod tests {
                 deadline: Duration::from_secs(1),
                 body_limit_bytes: 1,
                 access: access(value),
+                pod_uid: None,
             }],
             ..Plan::default()
         }

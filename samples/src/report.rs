@@ -136,6 +136,37 @@ pub struct TargetReport {
     pub last: Option<Observation>,
     /// Why the newest scrape failed; `None` when it succeeded or none was made yet.
     pub failure: Option<Failure>,
+    /// Host memory of its pod; `None` where the daemon does not read it, or found nothing of the pod.
+    pub host_memory: Option<HostMemory>,
+}
+
+/// Host memory of a pod, as its cgroup counts it: of the pod or of that of its containers which is nearest to its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostMemory {
+    /// Time since it was read, when the report was made.
+    pub age: Duration,
+    /// In use without the inactive page cache, bytes: what the kubelet calls the working set.
+    pub working_set_bytes: u64,
+    /// The active page cache within it, bytes: files that are mapped or read often, such as the weights of a model. The kernel takes it back
+    /// before it kills.
+    pub active_file_bytes: Option<u64>,
+    /// Limit, bytes; `None` where there is none.
+    pub limit_bytes: Option<u64>,
+    /// Share of the last 10 s in which every task of the pod waited for memory, 0-100 (PSI `full avg10`); `None` where the kernel does not
+    /// tell.
+    pub pressure_full_percent: Option<f64>,
+    /// Processes of the pod that the kernel killed for lack of memory; `None` where it does not tell.
+    pub oom_kills_total: Option<u64>,
+}
+
+impl HostMemory {
+    /// What the kernel cannot take back, bytes: the working set without page cache.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.working_set_bytes
+            .saturating_sub(self.active_file_bytes.unwrap_or(0))
+    }
 }
 
 /// One good sample.

@@ -110,6 +110,7 @@ app.kubernetes.io/component: node-daemon
     visibleDevices: {{ $access.visibleDevices | default "all" | quote }}
   podResources: {{ .podResources | default false }}
   kmsg: {{ .kmsg | default false }}
+  hostMemory: {{ .hostMemory | default false }}
   priorityClassName: {{ .priorityClassName | default "" | quote }}
 {{- end }}
 {{- end }}

@@ -80,6 +80,8 @@ pub mod reason {
     pub const BOARD_LIMIT: &str = "BoardLimit";
     /// EndpointsReachable: the body is larger than the limit.
     pub const BODY_TOO_LARGE: &str = "BodyTooLarge";
+    /// OOMRisk: the memory of a GPU fills.
+    pub const DEVICE_MEMORY_GROWTH: &str = "DeviceMemoryGrowth";
     /// GPUsHealthy: a driver call does not return.
     pub const DRIVER_UNRESPONSIVE: &str = "DriverUnresponsive";
     /// GPUsHealthy: driver library and kernel module differ in version.
@@ -96,6 +98,8 @@ pub mod reason {
     pub const HARDWARE_POWER_BRAKE: &str = "HardwarePowerBrake";
     /// Throttled: the GPU lost clocks to heat (hardware).
     pub const HARDWARE_THERMAL: &str = "HardwareThermal";
+    /// OOMRisk: the host memory of a pod is near its limit, waited for, or was the reason of a kill.
+    pub const HOST_MEMORY_PRESSURE: &str = "HostMemoryPressure";
     /// EndpointsReachable: an HTTP status that is no success.
     pub const HTTP_STATUS: &str = "HttpStatus";
     /// LatencyHigh: tokens of a request come too slowly.
@@ -170,12 +174,13 @@ pub mod reason {
     pub const XID: &str = "Xid";
 
     /// Every reason.
-    pub const ALL: [&str; 49] = [
+    pub const ALL: [&str; 51] = [
         ABOVE_THRESHOLD,
         ALL_ENDPOINTS,
         BELOW_THRESHOLD,
         BOARD_LIMIT,
         BODY_TOO_LARGE,
+        DEVICE_MEMORY_GROWTH,
         DRIVER_UNRESPONSIVE,
         DRIVER_VERSION_MISMATCH,
         ECC_UNCORRECTABLE,
@@ -184,6 +189,7 @@ pub mod reason {
         GPU_NOT_USED,
         HARDWARE_POWER_BRAKE,
         HARDWARE_THERMAL,
+        HOST_MEMORY_PRESSURE,
         HTTP_STATUS,
         INTER_TOKEN_LATENCY,
         INVALID_SPEC,

@@ -81,9 +81,9 @@ pub enum OomRisk {
     Unknown,
     /// Nothing speaks for it.
     Low,
-    /// One sign speaks for it.
+    /// A sign speaks for it.
     Medium,
-    /// Requests are evicted already, or the cache is as good as full.
+    /// Memory is as good as full or will be within minutes, or requests are evicted or processes killed for lack of it.
     High,
 }
 

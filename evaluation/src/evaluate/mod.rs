@@ -74,6 +74,8 @@ impl Memory {
                 kv_cache: standing(ConditionType::OomRisk, &[reason::KV_CACHE_EXHAUSTION]),
                 preemptions: standing(ConditionType::OomRisk, &[reason::PREEMPTIONS]),
                 headroom: standing(ConditionType::OomRisk, &[reason::LOW_HEADROOM]),
+                growth: standing(ConditionType::OomRisk, &[reason::DEVICE_MEMORY_GROWTH]),
+                host: standing(ConditionType::OomRisk, &[reason::HOST_MEMORY_PRESSURE]),
             },
             reachable: Damped::from_status(ConditionType::EndpointsReachable, status),
             recognized: Damped::from_status(ConditionType::MetricsRecognized, status),
@@ -149,6 +151,8 @@ pub struct Verdict {
     pub traffic: Traffic,
     /// Risk that memory runs out.
     pub oom_risk: OomRisk,
+    /// Time until the memory of a GPU or the host memory of a pod is full, where it grows towards that; the shortest.
+    pub memory_exhaustion: Option<Duration>,
     /// GPUs that serve this monitor, worst first.
     pub gpus: Vec<GpuVerdict>,
     /// Age of the oldest GPU sample used; `None` without GPU data.
@@ -219,7 +223,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
     let gpus_healthy = health::gpus_healthy(&gpus, settling, memory.gpus_healthy.is_raised());
     let (gpus_healthy, gpus_healthy_memory) = memory.gpus_healthy.apply(gpus_healthy, now, CLEAR_AFTER_SLOW);
     let (queue_depth, queue) = queue::judge(&input, &totals, memory.queue, settling);
-    let (oom, oom_risk, memory_risk) = memory_risk::judge(&input, &totals, &gpus, memory.memory_risk, settling);
+    let memory_judged = memory_risk::judge(&input, &totals, &gpus, memory.memory_risk, settling);
     let (latency_high, latency) = latency::judge(&input, &totals, memory.latency, settling);
     let (underutilized, utilization) = utilization::judge(&input, &totals, &gpus, memory.utilization, settling);
     let traffic = if totals.enough() {
@@ -231,7 +235,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         queue_depth: queue_depth.outcome == Outcome::True,
         throttled: throttled.outcome == Outcome::True,
         slow: latency_high.outcome == Outcome::True,
-        oom_risk,
+        oom_risk: memory_judged.load_risk,
     };
     let (load, load_memory) = load::judge(&totals, &traffic, &signs, memory.load, now);
 
@@ -239,7 +243,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         queue,
         load: load_memory,
         latency,
-        memory_risk,
+        memory_risk: memory_judged.holds,
         reachable: reachable_memory,
         recognized: recognized_memory,
         gpus_healthy: gpus_healthy_memory,
@@ -276,7 +280,8 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         running: shown(totals.running),
         kv_cache_usage: shown(totals.kv_cache_usage),
         traffic,
-        oom_risk,
+        oom_risk: memory_judged.risk,
+        memory_exhaustion: memory_judged.exhaustion,
         gpu_age: gpus.age,
         gpus_judged: gpus.judged,
         gpus_complete: gpus.complete() && !resolution.partial,
@@ -295,7 +300,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
             recognized,
             gpus_healthy,
             throttled,
-            oom,
+            memory_judged.finding,
             queue_depth,
             latency_high,
             underutilized,
@@ -319,17 +324,11 @@ impl Memory {
     /// When a hold ends if nothing changes.
     fn due(self, spec: &InferenceMonitorSpec, throttled_clear: Duration) -> impl Iterator<Item = Option<Moment>> {
         let thresholds = &spec.thresholds;
-        let risk = self.memory_risk;
         let [near_slowdown, hot] = self.heat.due(thresholds);
         [
             self.queue.due(seconds_of(thresholds.queue_depth.for_seconds)),
             self.load.due(),
             self.latency.due(thresholds),
-            risk.kv_cache
-                .due(seconds_of(thresholds.kv_cache_usage_percent.for_seconds)),
-            risk.headroom
-                .due(seconds_of(thresholds.gpu_memory_headroom_mib.for_seconds)),
-            risk.preemptions.due(CLEAR_AFTER_SLOW),
             self.reachable.due(CLEAR_AFTER),
             self.recognized.due(CLEAR_AFTER),
             self.throttled.due(throttled_clear),
@@ -342,6 +341,7 @@ impl Memory {
             self.utilization.not_used.due(utilization::NOT_USED_FOR),
         ]
         .into_iter()
+        .chain(self.memory_risk.due(spec))
     }
 }
 

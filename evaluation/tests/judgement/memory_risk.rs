@@ -3,6 +3,7 @@
 use crate::scene::{Scene, assert_presentable, finding, gpu, scene, server, short};
 use infmon_crds::v1alpha1::ConditionType::OomRisk as Condition;
 use infmon_crds::v1alpha1::OomRisk::{self, High, Low, Medium, Unknown};
+use infmon_engines::Engine;
 
 const FULL: &str = "True KVCacheExhaustion";
 const EVICTING: &str = "True Preemptions";
@@ -10,6 +11,11 @@ const CALM: &str = "False BelowThreshold";
 
 fn free(mib: u64) -> crate::scene::Gpu {
     gpu("n1", 0, "GPU-1").with(|sample| sample.memory_free_bytes = Some(mib << 20))
+}
+
+/// A server of an engine that does not reserve its memory ahead.
+fn growing_server(name: &str) -> crate::scene::Server {
+    server(name).says(|sample| sample.engine = Some(Engine::Tgi))
 }
 
 fn quiet(scene: Scene) -> Scene {
@@ -40,7 +46,19 @@ fn the_level_follows_the_table() {
         ),
         (
             "little GPU memory free",
-            scene([server("a")]).gpu(free(511)),
+            scene([growing_server("a")]).gpu(free(511)),
+            "True LowHeadroom",
+            Medium,
+        ),
+        (
+            "little GPU memory left by an engine that reserves it",
+            scene([server("a")]).gpu(free(1)),
+            CALM,
+            Low,
+        ),
+        (
+            "one of two engines on it does not reserve",
+            scene([server("a"), growing_server("b")]).gpu(free(511)),
             "True LowHeadroom",
             Medium,
         ),
@@ -52,7 +70,7 @@ fn the_level_follows_the_table() {
         ),
         (
             "headroom switched off",
-            scene([server("a")])
+            scene([growing_server("a")])
                 .gpu(free(0))
                 .spec(|spec| spec.thresholds.gpu_memory_headroom_mib.below = 0),
             CALM,
@@ -60,7 +78,7 @@ fn the_level_follows_the_table() {
         ),
         (
             "the cache goes before the headroom",
-            scene([server("a").kv(0.95)]).gpu(free(1)),
+            scene([growing_server("a").kv(0.95)]).gpu(free(1)),
             FULL,
             Medium,
         ),
@@ -81,9 +99,15 @@ fn the_level_follows_the_table() {
         ),
         (
             "no data from servers, GPU full",
-            stale().gpu(free(9)),
+            scene([growing_server("a").age(60_000)]).gpu(free(9)),
             "True LowHeadroom",
             Medium,
+        ),
+        (
+            "no data from servers that reserve memory, GPU full",
+            stale().gpu(free(9)),
+            "Unknown StaleData",
+            Unknown,
         ),
         ("no endpoint", scene([]), "Unknown NoEndpoints", Unknown),
         (
@@ -206,7 +230,7 @@ fn messages_tell_number_bound_place_and_next_step() {
         message,
         "KV cache at 97%, above 90% on 1 of 3 endpoints for 71 s, and 9.0 preemptions/s: running requests are evicted and recomputed. Next: add replicas or lower the number of concurrent requests (vLLM: --max-num-seqs; llama-server: --parallel). docs/conditions.md#kvcacheexhaustion"
     );
-    let mut tight = scene([server("a")]).gpu(free(300));
+    let mut tight = scene([growing_server("a")]).gpu(free(300));
     assert_eq!(
         finding(&tight.run(40), Condition).message,
         "GPU 0 (GPU-1) on node n1 has 300 MiB free of 81920 MiB (threshold 512 MiB for 30 s). On that node: pod a (the cluster does not tell which pod has which GPU). Next: see what else allocates there (nvidia-smi); vLLM: lower --gpu-memory-utilization. docs/conditions.md#lowheadroom"

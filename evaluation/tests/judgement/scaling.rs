@@ -140,7 +140,12 @@ fn reported(id: TargetId, heard: &Heard) -> Option<TargetReport> {
         Heard::Refused => (None, Some(refused)),
         Heard::Nothing => return None,
     };
-    Some(TargetReport { id, last, failure })
+    Some(TargetReport {
+        id,
+        last,
+        failure,
+        host_memory: None,
+    })
 }
 
 fn observed(

@@ -8,8 +8,8 @@ use infmon_evaluation::{
 };
 use infmon_gpu::{DriverState, GpuSample, ThrottleCause, ThrottleCounter};
 use infmon_samples::{
-    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, NodeIdentity, Observation, Recognition, Report,
-    Scheme, Target, TargetId, TargetReport,
+    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, HostMemory, NodeIdentity, Observation,
+    Recognition, Report, Scheme, Target, TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,6 +44,7 @@ pub(crate) fn target(id: &str, address: &str) -> Target {
         deadline: Duration::from_millis(900),
         body_limit_bytes: 1 << 20,
         access: infmon_samples::Access::default(),
+        pod_uid: None,
     }
 }
 
@@ -53,6 +54,7 @@ pub(crate) struct Server {
     pub(crate) endpoint: ResolvedEndpoint,
     last: Option<(Duration, EngineSample, Recognition)>,
     failure: Option<Failure>,
+    pub(crate) host: Option<HostMemory>,
     reported: bool,
 }
 
@@ -79,6 +81,7 @@ pub(crate) fn server(name: &str) -> Server {
         },
         last: Some((Duration::from_millis(400), sample, Recognition::default())),
         failure: None,
+        host: None,
         reported: true,
     }
 }
@@ -372,6 +375,7 @@ impl Scene {
                     recognition,
                 }),
                 failure: server.failure.clone(),
+                host_memory: server.host,
             })
             .collect()
     }

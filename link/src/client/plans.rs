@@ -140,6 +140,7 @@ mod tests {
                 verify_certificate: true,
                 credentials: credentials.map(Arc::new),
             },
+            pod_uid: None,
         }
     }
 

@@ -44,6 +44,7 @@ fn encode_target(target: &Target) -> wire::Target {
         deadline,
         body_limit_bytes,
         access,
+        pod_uid,
     } = target;
     wire::Target {
         id: id.0.clone(),
@@ -60,6 +61,7 @@ fn encode_target(target: &Target) -> wire::Target {
         body_limit_bytes: *body_limit_bytes,
         mapping: encode_mapping(mapping),
         access: encode_access(access),
+        pod_uid: pod_uid.clone().unwrap_or_default(),
     }
 }
 
@@ -80,5 +82,6 @@ fn decode_target(target: wire::Target) -> Target {
         deadline: Duration::from_micros(target.deadline_microseconds),
         body_limit_bytes: target.body_limit_bytes,
         access: decode_access(target.access),
+        pod_uid: Some(target.pod_uid).filter(|uid| !uid.is_empty()),
     }
 }

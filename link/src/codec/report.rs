@@ -3,7 +3,7 @@
 use super::histogram::BoundsTable;
 use super::{DecodeError, engine, gpu, microseconds};
 use crate::wire;
-use infmon_samples::{Failure, FailureKind, Observation, Recognition, Report, TargetId, TargetReport};
+use infmon_samples::{Failure, FailureKind, HostMemory, Observation, Recognition, Report, TargetId, TargetReport};
 use std::time::Duration;
 
 /// `sent` is the time from opening the stream to now, see `Report.sent_microseconds`.
@@ -43,11 +43,17 @@ pub(crate) fn decode_report(report: wire::Report) -> Result<(Report, Duration), 
 }
 
 fn encode_target(target: &TargetReport, bounds: &mut BoundsTable) -> wire::TargetReport {
-    let TargetReport { id, last, failure } = target;
+    let TargetReport {
+        id,
+        last,
+        failure,
+        host_memory,
+    } = target;
     wire::TargetReport {
         id: id.0.clone(),
         last: last.as_ref().map(|last| encode_observation(last, bounds)),
         failure: failure.as_ref().map(encode_failure),
+        host_memory: host_memory.as_ref().map(encode_host_memory),
     }
 }
 
@@ -56,7 +62,38 @@ fn decode_target(target: wire::TargetReport, bounds: &BoundsTable) -> Result<Tar
         id: TargetId(target.id),
         last: target.last.map(|last| decode_observation(last, bounds)).transpose()?,
         failure: target.failure.map(decode_failure),
+        host_memory: target.host_memory.as_ref().map(decode_host_memory),
     })
+}
+
+fn encode_host_memory(memory: &HostMemory) -> wire::HostMemory {
+    let HostMemory {
+        age,
+        working_set_bytes,
+        active_file_bytes,
+        limit_bytes,
+        pressure_full_percent,
+        oom_kills_total,
+    } = *memory;
+    wire::HostMemory {
+        age_microseconds: microseconds(age),
+        working_set_bytes,
+        active_file_bytes,
+        limit_bytes,
+        pressure_full_percent,
+        oom_kills_total,
+    }
+}
+
+fn decode_host_memory(memory: &wire::HostMemory) -> HostMemory {
+    HostMemory {
+        age: Duration::from_micros(memory.age_microseconds),
+        working_set_bytes: memory.working_set_bytes,
+        active_file_bytes: memory.active_file_bytes,
+        limit_bytes: memory.limit_bytes,
+        pressure_full_percent: memory.pressure_full_percent,
+        oom_kills_total: memory.oom_kills_total,
+    }
 }
 
 fn encode_observation(observation: &Observation, bounds: &mut BoundsTable) -> wire::Observation {

@@ -9,8 +9,8 @@ use infmon_gpu::{
     ThrottleCause, ThrottleCounter,
 };
 use infmon_samples::{
-    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, Observation,
-    Recognition, Report, Scheme, TargetId, TargetReport,
+    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, HostMemory,
+    Observation, Recognition, Report, Scheme, TargetId, TargetReport,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -159,6 +159,7 @@ pub(crate) fn full_report() -> Report {
             message: "10.0.0.7:8000 refused the connection: is the server still starting?".to_owned(),
             since: Duration::from_millis(1500),
         }),
+        host_memory: None,
     };
     let good = TargetReport {
         id: TargetId("prod/vllm-0".to_owned()),
@@ -172,11 +173,27 @@ pub(crate) fn full_report() -> Report {
             },
         }),
         failure: None,
+        host_memory: Some(HostMemory {
+            age: Duration::from_micros(4_000_001),
+            working_set_bytes: 0,
+            active_file_bytes: Some(0),
+            limit_bytes: Some(u64::MAX),
+            pressure_full_percent: Some(0.25),
+            oom_kills_total: Some(3),
+        }),
     };
     let bare = TargetReport {
         id: TargetId("new".to_owned()),
         last: None,
         failure: None,
+        host_memory: Some(HostMemory {
+            age: Duration::ZERO,
+            working_set_bytes: 1,
+            active_file_bytes: None,
+            limit_bytes: None,
+            pressure_full_percent: None,
+            oom_kills_total: None,
+        }),
     };
     Report {
         plan_revision: u64::MAX,

@@ -132,6 +132,7 @@ fn add_delay(report: &mut Report, delay: Duration) {
         let last = target.last.as_mut().map(|last| &mut last.age);
         last.into_iter()
             .chain(target.failure.as_mut().map(|failure| &mut failure.since))
+            .chain(target.host_memory.as_mut().map(|memory| &mut memory.age))
     });
     let outages = report.gpus.outages.iter_mut().map(|outage| &mut outage.since);
     let incidents = report.gpus.incidents.iter_mut();
@@ -192,6 +193,7 @@ mod tests {
                 owners.age.unwrap(),
                 owners.failure.unwrap().since,
                 first.last.as_ref().unwrap().age,
+                first.host_memory.as_ref().unwrap().age,
                 report.targets[2].failure.as_ref().unwrap().since,
                 report.gpus.outages[0].since,
                 report.gpus.incidents[0].first,

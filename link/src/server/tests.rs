@@ -262,6 +262,7 @@ async fn a_daemon_that_does_not_read_holds_up_nobody_and_gets_the_newest_plan() 
                 deadline: Duration::from_secs(1),
                 body_limit_bytes: 1,
                 access: infmon_samples::Access::default(),
+                pod_uid: None,
             };
             3000
         ],

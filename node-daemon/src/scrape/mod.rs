@@ -117,12 +117,12 @@ impl Scrapers {
     }
 
     /// What is known of each target, in the order of the plan.
-    pub(crate) fn states(&self) -> impl Iterator<Item = (&TargetId, TargetState)> {
-        let entry = |id: &TargetId| self.entries.get_key_value(id);
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&Target, TargetState)> {
+        let entry = |id: &TargetId| self.entries.get(id);
         self.order
             .iter()
             .filter_map(entry)
-            .map(|(id, entry)| (id, entry.cell.state()))
+            .map(|entry| (&entry.target, entry.cell.state()))
     }
 }
 

@@ -5,7 +5,9 @@
 pub mod kubelet;
 pub mod tls;
 
-use infmon_node_daemon::{AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions, PodResourcesOptions, spawn};
+use infmon_node_daemon::{
+    AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions, HostMemoryOptions, PodResourcesOptions, spawn,
+};
 use infmon_runtime::Shutdown;
 use infmon_samples::{Plan, Report, Scheme, Target, TargetId, TargetReport};
 use std::net::SocketAddr;
@@ -30,6 +32,7 @@ pub fn target(id: &str, address: SocketAddr) -> Target {
         deadline: Duration::from_millis(500),
         body_limit_bytes: 1024 * 1024,
         access: infmon_samples::Access::default(),
+        pod_uid: None,
     }
 }
 
@@ -39,6 +42,18 @@ pub fn plan(revision: u64, targets: Vec<Target>) -> Plan {
         period: PERIOD,
         targets,
         release_gpus: false,
+    }
+}
+
+/// A daemon that asks nobody and reads nothing but its targets.
+fn bare(gpu: GpuOptions) -> DaemonOptions {
+    DaemonOptions {
+        gpu,
+        pod_resources: None,
+        kernel_log: None,
+        host_memory: None,
+        addresses: AddressPolicy::Any,
+        metrics: DaemonMetrics::default(),
     }
 }
 
@@ -55,41 +70,45 @@ impl Core {
     }
 
     pub fn start_with(gpu: GpuOptions, addresses: AddressPolicy, targets: Vec<Target>) -> Self {
-        Self::start_core(gpu, None, None, addresses, targets)
+        let options = DaemonOptions { addresses, ..bare(gpu) };
+        Self::start_core(options, targets)
     }
 
     /// A core that reads a kernel's log.
-    pub fn start_reading(gpu: GpuOptions, kernel_log: PathBuf) -> Self {
-        Self::start_core(gpu, None, Some(kernel_log), AddressPolicy::Any, Vec::new())
-    }
-
-    /// A core that asks a kubelet.
-    pub fn start_asking(pod_resources: PodResourcesOptions) -> Self {
+    pub fn start_with_kernel_log(gpu: GpuOptions, kernel_log: PathBuf) -> Self {
+        let kernel_log = Some(kernel_log);
         Self::start_core(
-            GpuOptions::Off,
-            Some(pod_resources),
-            None,
-            AddressPolicy::Any,
+            DaemonOptions {
+                kernel_log,
+                ..bare(gpu)
+            },
             Vec::new(),
         )
     }
 
-    fn start_core(
-        gpu: GpuOptions,
-        pod_resources: Option<PodResourcesOptions>,
-        kernel_log: Option<PathBuf>,
-        addresses: AddressPolicy,
-        targets: Vec<Target>,
-    ) -> Self {
+    /// A core that asks a kubelet.
+    pub fn start_asking(pod_resources: PodResourcesOptions) -> Self {
+        let pod_resources = Some(pod_resources);
+        let options = bare(GpuOptions::Off);
+        Self::start_core(
+            DaemonOptions {
+                pod_resources,
+                ..options
+            },
+            Vec::new(),
+        )
+    }
+
+    /// A core that reads host memory.
+    pub fn start_with_host_memory(host_memory: HostMemoryOptions, targets: Vec<Target>) -> Self {
+        let host_memory = Some(host_memory);
+        let options = bare(GpuOptions::Off);
+        Self::start_core(DaemonOptions { host_memory, ..options }, targets)
+    }
+
+    fn start_core(options: DaemonOptions, targets: Vec<Target>) -> Self {
         let (sender, receiver) = watch::channel(Arc::new(plan(1, targets)));
         let shutdown = Shutdown::new();
-        let options = DaemonOptions {
-            gpu,
-            pod_resources,
-            kernel_log,
-            addresses,
-            metrics: DaemonMetrics::default(),
-        };
         let reports = spawn(options, receiver, &shutdown);
         Self {
             plan: sender,

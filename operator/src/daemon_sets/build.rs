@@ -28,6 +28,9 @@ const DRIVER_ROOT: &str = "/run/nvidia/driver";
 const POD_RESOURCES: &str = "/var/lib/kubelet/pod-resources";
 /// The kernel's log, on the node and in the container.
 const KERNEL_LOG: &str = "/dev/kmsg";
+/// The node's tree of control groups, and where the container has it: its own is at the same place as the node's.
+const CGROUP_TREE: &str = "/sys/fs/cgroup";
+const CGROUP_MOUNT: &str = "/host/cgroup";
 /// User and group of the image.
 const UNPRIVILEGED: i64 = 65532;
 
@@ -141,6 +144,13 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Contain
     if profile.kmsg {
         mounts.push(mount("kernel-log", KERNEL_LOG));
     }
+    if profile.host_memory {
+        mounts.push(VolumeMount {
+            // With version 1 each controller is a mount of its own below, which a plain read-only mount leaves writable.
+            recursive_read_only: Some("IfPossible".into()),
+            ..mount("cgroup", CGROUP_MOUNT)
+        });
+    }
     let probe = |path: &str, period| Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
@@ -169,6 +179,9 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Contain
     }
     if profile.kmsg {
         args.push(format!("--kernel-log={KERNEL_LOG}"));
+    }
+    if profile.host_memory {
+        args.push(format!("--cgroup-mount={CGROUP_MOUNT}"));
     }
     Container {
         name: CONTAINER.into(),
@@ -267,6 +280,9 @@ fn volumes(config: &Config, profile: &NodeProfile) -> Vec<Volume> {
     if profile.kmsg {
         volumes.push(host_path("kernel-log", KERNEL_LOG, Some("CharDevice")));
     }
+    if profile.host_memory {
+        volumes.push(host_path("cgroup", CGROUP_TREE, Some("Directory")));
+    }
     volumes
 }
 
@@ -293,214 +309,4 @@ fn from_field(name: &str, path: &str) -> EnvVar {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{GpuAccess, NodeDaemonConfig};
-
-    fn config() -> Config {
-        Config {
-            deployment: "operator".into(),
-            metrics_service: "metrics".into(),
-            link_service: "link".into(),
-            lease: "lease".into(),
-            certificate_secret: "certificates".into(),
-            api_services: vec![],
-            node_daemon: NodeDaemonConfig {
-                image: "image:1".into(),
-                image_pull_policy: "IfNotPresent".into(),
-                image_pull_secrets: vec![],
-                service_account: "daemon".into(),
-                resources: Default::default(),
-                log_format: "json".into(),
-                removal_grace_seconds: 60,
-            },
-            node_profiles: vec![],
-            pod_addresses: Default::default(),
-            allowed_hosts: vec![],
-        }
-    }
-
-    fn profile(name: &str) -> NodeProfile {
-        NodeProfile {
-            name: name.into(),
-            ..NodeProfile::default()
-        }
-    }
-
-    fn asking(name: &str) -> NodeProfile {
-        NodeProfile {
-            pod_resources: true,
-            ..profile(name)
-        }
-    }
-
-    fn pod_spec(config: &Config, profile: &NodeProfile) -> PodSpec {
-        let set = daemon_set(config, profile, "system", None);
-        set.spec.expect("spec").template.spec.expect("pod spec")
-    }
-
-    fn host_paths(spec: &PodSpec) -> Vec<String> {
-        let volumes = spec.volumes.iter().flatten();
-        volumes
-            .filter_map(|volume| Some(volume.host_path.as_ref()?.path.clone()))
-            .collect()
-    }
-
-    /// What no profile may have, whatever it opts into, but for the kernel's log.
-    fn assert_confined(spec: &PodSpec) {
-        assert_eq!(spec.automount_service_account_token, Some(false));
-        for host in [spec.host_pid, spec.host_network, spec.host_ipc] {
-            assert_ne!(host, Some(true));
-        }
-        let pod = spec.security_context.clone().expect("pod security context");
-        assert_eq!(pod.seccomp_profile.expect("seccomp").type_, "RuntimeDefault");
-        let security = spec.containers[0].security_context.clone().expect("security context");
-        let capabilities = security.capabilities.expect("capabilities");
-        assert_eq!(
-            (capabilities.drop, capabilities.add),
-            (Some(vec!["ALL".to_owned()]), None)
-        );
-        assert_eq!(security.allow_privilege_escalation, Some(false));
-        assert_eq!(security.read_only_root_filesystem, Some(true));
-        assert_ne!(security.privileged, Some(true));
-        assert!(
-            spec.containers[0]
-                .volume_mounts
-                .iter()
-                .flatten()
-                .all(|mount| mount.read_only == Some(true)),
-            "the daemon writes nowhere"
-        );
-    }
-
-    #[test]
-    fn the_default_profile_needs_no_privilege() {
-        let spec = pod_spec(&config(), &profile("default"));
-        assert_confined(&spec);
-        assert_eq!(host_paths(&spec), [""; 0]);
-        let pod = spec.security_context.expect("pod security context");
-        assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(true), Some(65532)));
-        let args = spec.containers[0].args.clone().expect("args");
-        assert!(!args.iter().any(|arg| arg.starts_with("--pod-resources")), "{args:?}");
-    }
-
-    #[test]
-    fn a_profile_that_reads_the_kernels_log_is_privileged_and_no_other_is() {
-        let reading = NodeProfile {
-            kmsg: true,
-            ..profile("gpu")
-        };
-        let spec = pod_spec(&config(), &reading);
-        assert_eq!(spec.automount_service_account_token, Some(false));
-        for host in [spec.host_pid, spec.host_network, spec.host_ipc] {
-            assert_ne!(host, Some(true));
-        }
-        let pod = spec.security_context.clone().expect("pod security context");
-        assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(false), Some(0)));
-        let container = &spec.containers[0];
-        let security = container.security_context.clone().expect("security context");
-        assert_eq!(security.privileged, Some(true));
-        // The API server refuses it beside `privileged`.
-        assert_eq!(security.allow_privilege_escalation, None);
-        assert_eq!(security.read_only_root_filesystem, Some(true));
-        assert_eq!(host_paths(&spec), ["/dev/kmsg"]);
-        let volume = spec.volumes.iter().flatten().find(|volume| volume.name == "kernel-log");
-        let path = volume.and_then(|volume| volume.host_path.clone()).expect("a hostPath");
-        assert_eq!(path.type_.as_deref(), Some("CharDevice"));
-        let mounts: Vec<_> = container.volume_mounts.iter().flatten().collect();
-        assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
-        assert!(mounts.iter().any(|mount| mount.mount_path == "/dev/kmsg"));
-        let args = container.args.clone().expect("args");
-        assert!(args.iter().any(|arg| arg == "--kernel-log=/dev/kmsg"), "{args:?}");
-        for other in [profile("default"), asking("asking")] {
-            assert_confined(&pod_spec(&config(), &other));
-        }
-    }
-
-    #[test]
-    fn a_profile_that_asks_the_kubelet_is_root_without_capabilities() {
-        let spec = pod_spec(&config(), &asking("gpu"));
-        assert_confined(&spec);
-        let pod = spec.security_context.clone().expect("pod security context");
-        assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(false), Some(0)));
-        assert_eq!(host_paths(&spec), ["/var/lib/kubelet/pod-resources"]);
-        let volume = spec
-            .volumes
-            .iter()
-            .flatten()
-            .find(|volume| volume.name == "pod-resources");
-        let host_path = volume.and_then(|volume| volume.host_path.clone()).expect("host path");
-        assert_eq!(host_path.type_.as_deref(), Some("Directory"));
-        let container = &spec.containers[0];
-        let mount = container
-            .volume_mounts
-            .iter()
-            .flatten()
-            .find(|mount| mount.name == "pod-resources");
-        assert_eq!(mount.expect("mount").mount_path, "/var/lib/kubelet/pod-resources");
-        let args = container.args.clone().expect("args");
-        let socket = "--pod-resources-socket=/var/lib/kubelet/pod-resources/kubelet.sock";
-        assert!(args.contains(&socket.to_owned()), "{args:?}");
-    }
-
-    #[test]
-    fn a_profile_changes_its_own_daemon_set_only() {
-        let with = |first: NodeProfile| {
-            let mut config = config();
-            config.node_profiles = vec![first, profile("other")];
-            let sets = config.node_profiles.iter();
-            sets.map(|profile| daemon_set(&config, profile, "system", None))
-                .collect::<Vec<_>>()
-        };
-        let (before, after) = (with(profile("gpu")), with(asking("gpu")));
-        assert_ne!(before[0], after[0]);
-        assert_eq!(before[1], after[1]);
-    }
-
-    #[test]
-    fn local_targets_are_allowed_only_where_the_administrator_says_so() {
-        let profile = NodeProfile::default();
-        for allowed in [false, true] {
-            let mut config = config();
-            config.pod_addresses.allow_loopback = allowed;
-            let set = daemon_set(&config, &profile, "system", None);
-            let spec = set.spec.expect("spec").template.spec.expect("pod spec");
-            let args = spec.containers[0].args.clone().expect("args");
-            assert_eq!(args.contains(&"--allow-local-targets".to_owned()), allowed);
-        }
-    }
-
-    #[test]
-    fn a_driver_root_is_mounted_read_only() {
-        let profile = NodeProfile {
-            name: "cos".into(),
-            gpu_access: GpuAccess {
-                driver_root: "/home/kubernetes/bin/nvidia".into(),
-                ..GpuAccess::default()
-            },
-            ..NodeProfile::default()
-        };
-        let set = daemon_set(&config(), &profile, "system", None);
-        let spec = set.spec.expect("spec").template.spec.expect("pod spec");
-        let mounts = spec.containers[0].volume_mounts.clone().expect("mounts");
-        let driver = mounts
-            .iter()
-            .find(|mount| mount.name == "driver")
-            .expect("driver mount");
-        assert_eq!(driver.read_only, Some(true));
-        assert_eq!(driver.mount_propagation.as_deref(), Some("HostToContainer"));
-    }
-
-    #[test]
-    fn the_selector_is_part_of_the_labels() {
-        let profile = NodeProfile {
-            name: "a".into(),
-            ..NodeProfile::default()
-        };
-        let spec = daemon_set(&config(), &profile, "system", None).spec.expect("spec");
-        let labels = spec.template.metadata.expect("metadata").labels.expect("labels");
-        for (key, value) in spec.selector.match_labels.expect("selector") {
-            assert_eq!(labels.get(&key), Some(&value));
-        }
-    }
-}
+mod tests;

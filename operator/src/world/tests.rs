@@ -65,6 +65,7 @@ fn report(targets: &[(&TargetId, f64)]) -> Report {
             recognition: Recognition::default(),
         }),
         failure: None,
+        host_memory: None,
     };
     Report {
         plan_revision: 1,

@@ -24,6 +24,7 @@ fn target(scheme: Scheme, engine: Option<Engine>) -> Target {
         deadline: Duration::from_micros(800_001),
         body_limit_bytes: 16 << 20,
         access: Access::default(),
+        pod_uid: (scheme == Scheme::Http).then(|| "6f1c2d3e-0000-4000-8000-00000000000a".to_owned()),
     }
 }
 
