@@ -85,9 +85,9 @@ impl Tree {
                     let likely = name.contains("kube");
                     let next = (child, depth + 1);
                     if likely {
-                        ahead.push_front(next)
+                        ahead.push_front(next);
                     } else {
-                        ahead.push_back(next)
+                        ahead.push_back(next);
                     }
                 }
             }

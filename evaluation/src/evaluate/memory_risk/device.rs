@@ -5,7 +5,7 @@
 use super::{Sign, full_in};
 use crate::evaluate::gpus::{GpuVerdict, Serving};
 use crate::evaluate::{Input, clears, seconds_of};
-use crate::memory::{Growth, Unsure};
+use crate::memory::{Growth, GrowthTrend, Unsure};
 use crate::{Hold, Moment, TargetObservation};
 use infmon_crds::v1alpha1::{InferenceMonitorSpec, OomRisk, reason};
 use infmon_engines::Engine;
@@ -69,7 +69,7 @@ impl<'a> Signs<'a> {
                 .observations
                 .node(&gpu.node)
                 .and_then(|node| node.memory.get(&gpu.sample.uuid));
-            let may_grow = trend.is_some_and(|trend| trend.may_grow());
+            let may_grow = trend.is_some_and(GrowthTrend::may_grow);
             // Whose servers they are is looked up only where it matters, which is seldom.
             let servers = (may_grow || free < bound).then(|| Servers::of(input, gpu));
             let growth = match (trend, &servers) {

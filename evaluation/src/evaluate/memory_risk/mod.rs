@@ -135,7 +135,7 @@ fn told(found: &[Sign], risk: OomRisk) -> Finding {
     Finding {
         kind: ConditionType::OomRisk,
         outcome: Outcome::True,
-        reason: *reason,
+        reason,
         message: format!("{message}{also} {}", anchor(reason)),
     }
 }
