@@ -1,13 +1,12 @@
 //! The DaemonSet of a node profile: pure.
 
-use super::PROFILE_LABEL;
+use super::{PROFILE_LABEL, security};
 use crate::config::{Config, NodeProfile};
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    HostPathVolumeSource, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ProjectedVolumeSource, SeccompProfile, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
-    VolumeProjection,
+    ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource,
+    KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -31,8 +30,6 @@ const KERNEL_LOG: &str = "/dev/kmsg";
 /// The node's tree of control groups, and where the container has it: its own is at the same place as the node's.
 const CGROUP_TREE: &str = "/sys/fs/cgroup";
 const CGROUP_MOUNT: &str = "/host/cgroup";
-/// User and group of the image.
-const UNPRIVILEGED: i64 = 65532;
 
 /// Name of the DaemonSet of a profile.
 #[must_use]
@@ -94,7 +91,7 @@ pub fn daemon_set(config: &Config, profile: &NodeProfile, namespace: &str, owner
                         .then(|| config.node_daemon.image_pull_secrets.clone()),
                     // The daemon ends within 2 s; a driver call that hangs must not hold the node's drain.
                     termination_grace_period_seconds: Some(10),
-                    security_context: Some(pod_security(profile)),
+                    security_context: Some(security::pod(profile)),
                     containers: vec![container(config, profile, namespace)],
                     volumes: Some(volumes(config, profile)),
                     ..PodSpec::default()
@@ -103,22 +100,6 @@ pub fn daemon_set(config: &Config, profile: &NodeProfile, namespace: &str, owner
             ..DaemonSetSpec::default()
         }),
         status: None,
-    }
-}
-
-fn pod_security(profile: &NodeProfile) -> PodSecurityContext {
-    // The kubelet's folder is open to root alone: root of the container is that user, without any capability. The kernel's log wants
-    // CAP_SYSLOG in effect, which a process of another user does not have even in a privileged container.
-    let as_root = profile.pod_resources || profile.kmsg;
-    PodSecurityContext {
-        run_as_non_root: Some(!as_root),
-        run_as_user: Some(if as_root { 0 } else { UNPRIVILEGED }),
-        run_as_group: Some(UNPRIVILEGED),
-        seccomp_profile: Some(SeccompProfile {
-            type_: "RuntimeDefault".into(),
-            localhost_profile: None,
-        }),
-        ..PodSecurityContext::default()
     }
 }
 
@@ -204,30 +185,9 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Contain
         liveness_probe: Some(probe("/livez", 10)),
         readiness_probe: Some(probe("/readyz", 5)),
         resources: Some(config.node_daemon.resources.clone()),
-        security_context: Some(container_security(profile)),
+        security_context: Some(security::container(profile)),
         volume_mounts: Some(mounts),
         ..Container::default()
-    }
-}
-
-fn container_security(profile: &NodeProfile) -> SecurityContext {
-    if profile.kmsg {
-        // A capability alone is not enough: the device cgroup of a container refuses devices that are not its own, and in Kubernetes only
-        // `privileged` lifts that. Such a container has every capability, whatever it drops.
-        return SecurityContext {
-            privileged: Some(true),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        };
-    }
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".into()]),
-            add: None,
-        }),
-        ..SecurityContext::default()
     }
 }
 

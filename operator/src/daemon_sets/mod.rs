@@ -5,6 +5,7 @@
 mod build;
 mod need;
 mod reconcile;
+mod security;
 
 pub use build::{CONTAINER, LINK_AUDIENCE, daemon_set, name_of};
 pub use need::{NodeLabels, Overlap, Step, needed_profiles, overlaps, step};
