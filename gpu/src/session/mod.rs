@@ -77,7 +77,8 @@ impl Default for MonitorOptions {
             search_paths: library::driver_folders(),
             period: Duration::from_secs(1),
             process_period: Duration::from_secs(8),
-            unresponsive_after: Duration::from_secs(8),
+            // With a call that begins a second later and the next report, 10 s at most until it is told.
+            unresponsive_after: Duration::from_secs(7),
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(30),
             on_xid: None,

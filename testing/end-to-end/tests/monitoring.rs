@@ -6,6 +6,8 @@ mod autoscaling;
 mod credentials;
 #[path = "monitoring/custom.rs"]
 mod custom;
+#[path = "monitoring/driver_upgrade.rs"]
+mod driver_upgrade;
 #[path = "monitoring/gpu_faults.rs"]
 mod gpu_faults;
 #[path = "monitoring/latency.rs"]
