@@ -379,5 +379,6 @@ fn target(sample: EngineSample, age: Duration) -> TargetReport {
             recognition: Recognition::default(),
         }),
         failure: None,
+        host_memory: None,
     }
 }

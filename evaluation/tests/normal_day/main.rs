@@ -57,6 +57,7 @@ impl Watched {
             deadline: Duration::from_millis(900),
             body_limit_bytes: 1 << 20,
             access: Access::default(),
+            pod_uid: None,
         };
         let endpoint = ResolvedEndpoint {
             group: "servers".to_owned(),
