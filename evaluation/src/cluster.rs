@@ -21,6 +21,8 @@ pub struct Pod {
     pub name: String,
     /// Uid: a new pod of the same name is another one.
     pub uid: String,
+    /// Uid by which its kubelet knows it, as in the names of control groups: for a static pod not that of its mirror in the API.
+    pub kubelet_uid: String,
     /// Node it is bound to.
     pub node: Option<String>,
     /// Primary address.

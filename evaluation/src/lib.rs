@@ -20,11 +20,14 @@ pub mod status;
 mod totals;
 mod traffic;
 mod url;
+mod users;
 mod words;
 
 pub use capacity::{Capacity, NAMES_MAX};
 pub use credentials::NamedCredentials;
-pub use evaluate::{Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Sharing, Verdict, evaluate};
+pub use evaluate::{
+    Attribution, Finding, GpuVerdict, Input, Memory, Outcome, PodProcesses, Sharing, Verdict, evaluate,
+};
 pub use hold::Hold;
 pub use mapping::{mapping, mapping_of};
 pub use moment::Moment;
@@ -35,3 +38,4 @@ pub use plan::{PlanRevisions, assign_urls, plan};
 pub use resolve::{AddressPolicy, Place, Resolution, ResolvedEndpoint, resolve};
 pub use totals::{EndpointState, Totals, endpoint_state};
 pub use traffic::{Estimate, LatencyKind, Traffic};
+pub use users::GpuUsers;

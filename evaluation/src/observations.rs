@@ -2,12 +2,13 @@
 
 use crate::memory::{CacheRise, CacheTrend, GrowthTrend, HostObservation};
 use crate::traffic::{Counter, LatencyKind, Part, Window};
+use crate::users::GpuUsers;
 use crate::{Moment, Place};
 use infmon_engines::{Engine, EngineSample};
 use infmon_gpu::{CauseDuty, DriverState, GpuSample, StandingFault, ThrottleCounter, ThrottleWindow};
 use infmon_samples::{
-    Failure, GPU_OWNERS_STALE_AFTER, GpuIncident, GpuOutage, GpuOwner, GpuOwners, NodeIdentity, Observation, Report,
-    TargetId, TargetReport,
+    Failure, GPU_OWNERS_STALE_AFTER, GpuIncident, GpuOutage, GpuOwner, GpuOwners, NodeIdentity, Observation,
+    ProcessLookup, Report, TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -242,6 +243,10 @@ pub struct NodeObservation {
     pub standing_since: BTreeMap<(String, StandingFault), Moment>,
     /// Owners of the GPUs; `None` where the daemon does not ask the kubelet.
     pub owners: Option<OwnersObservation>,
+    /// Whether the daemon tells whose the processes on the GPUs are; `None` where it does not look.
+    pub process_lookup: Option<ProcessLookup>,
+    /// Pods whose processes were seen on the GPUs.
+    pub users: GpuUsers,
     /// Lost clocks over time, by GPU uuid.
     pub throttle: BTreeMap<String, ThrottleHistory>,
     /// Memory that is not free over time, by GPU uuid.
@@ -313,6 +318,10 @@ impl Observations {
             Some(owners) => node.owners.get_or_insert_default().apply(owners, now),
             None => node.owners = None,
         }
+        node.process_lookup = report.gpus.process_lookup;
+        if node.process_lookup.is_none() {
+            node.users = GpuUsers::default();
+        }
         if let Some(age) = report.gpus.age {
             if let Some(taken) = now.checked_before(age)
                 && node.gpus_taken.is_none_or(|known| taken > known)
@@ -325,6 +334,7 @@ impl Observations {
                 }
                 let present: BTreeSet<&str> = report.gpus.samples.iter().map(|sample| sample.uuid.as_str()).collect();
                 node.throttle.retain(|uuid, _| present.contains(uuid.as_str()));
+                node.users.push(taken, &report.gpus.samples);
                 node.gpus = report.gpus.samples;
                 node.look_at_faults(taken);
                 node.look_at_memory(taken);

@@ -67,6 +67,8 @@ pub struct ResolvedEndpoint {
     pub labels: BTreeMap<String, String>,
     /// Device ids of the pod, where the cluster tells.
     pub devices: Vec<String>,
+    /// Uid by which the kubelet knows the pod; empty for what is no pod.
+    pub pod_uid: String,
     /// What to scrape; `None` while the pod has no address, or the Secret of a url has not been read.
     pub target: Option<Target>,
 }
@@ -189,6 +191,7 @@ impl Resolver<'_> {
             serving: serving(pod),
             labels: BTreeMap::new(),
             devices: pod.devices.clone(),
+            pod_uid: pod.kubelet_uid.clone(),
             target,
         });
     }
@@ -303,6 +306,7 @@ impl Resolver<'_> {
             serving: true,
             labels: endpoint.labels.clone(),
             devices: Vec::new(),
+            pod_uid: String::new(),
             target,
         });
     }

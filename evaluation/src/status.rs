@@ -6,7 +6,7 @@ use crate::{
     EndpointState, GpuVerdict, Moment, Observations, Outcome, Place, Resolution, ResolvedEndpoint, Verdict,
     endpoint_state,
 };
-use infmon_crds::v1alpha1::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Summary, reason};
+use infmon_crds::v1alpha1::{EndpointStatus, GpuPodStatus, GpuStatus, InferenceMonitorStatus, Summary, reason};
 use infmon_samples::FailureKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub use change::{Change, change};
 const MESSAGE_MAX: usize = 1024;
 /// Endpoints and GPUs listed in a status.
 pub(crate) const LIST_MAX: usize = 32;
+/// Pods listed with one GPU.
+const GPU_PODS_MAX: usize = 8;
 /// Longest name that comes from outside: the bounds of the resource are the API server's reason to refuse a whole status.
 const NAME_MAX: usize = 128;
 /// Longest uuid of a GPU.
@@ -231,6 +233,21 @@ fn gpu_status(gpu: &GpuVerdict) -> GpuStatus {
             .zip(sample.memory_free_bytes)
             .filter(|(total, _)| *total > 0)
             .map(|(total, free)| percent(total.saturating_sub(free) as f64 / total as f64)),
+        attribution: Some(gpu.attribution.as_str().to_owned()),
+        pods: gpu
+            .pods
+            .iter()
+            .take(GPU_PODS_MAX)
+            .map(|pod| gpu_pod(gpu, pod))
+            .collect(),
+    }
+}
+
+fn gpu_pod(gpu: &GpuVerdict, pod: &str) -> GpuPodStatus {
+    let bytes = gpu.processes.get(pod).and_then(|processes| processes.bytes);
+    GpuPodStatus {
+        target: truncated(pod, TARGET_MAX),
+        memory_mib: bytes.map(|bytes| i64::try_from(bytes >> 20).unwrap_or(i64::MAX)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One GPU at one moment, in vendor-neutral words. Unknown is `None`, never 0.
 
 use crate::health::GpuHealth;
+use crate::process::GpuProcess;
 use serde::{Deserialize, Serialize};
 
 /// Causes for which a GPU loses clocks, as far as they have a cumulative counter in the driver.
@@ -60,15 +61,6 @@ pub struct ThrottleCounter {
     pub cause: ThrottleCause,
     /// Cumulative time, nanoseconds.
     pub nanoseconds: u64,
-}
-
-/// A process that holds memory on a GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GpuProcess {
-    /// Process id as the driver tells it to this process (translated to our PID namespace).
-    pub pid: u32,
-    /// Device memory it holds, bytes; `None` where the driver does not tell.
-    pub used_bytes: Option<u64>,
 }
 
 /// One GPU at one moment.

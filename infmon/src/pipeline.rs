@@ -81,6 +81,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
         pod_resources: None,
         kernel_log: None,
         host_memory: None,
+        processes: None,
         addresses: DialPolicy::Any,
         metrics,
     };

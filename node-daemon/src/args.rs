@@ -1,6 +1,6 @@
 //! Command line and environment.
 
-use crate::{AddressPolicy, GpuOptions, HostMemoryOptions, PodResourcesOptions};
+use crate::{AddressPolicy, GpuOptions, HostMemoryOptions, PodResourcesOptions, ProcessOptions};
 use clap::Parser;
 use infmon_gpu::MonitorOptions;
 use infmon_link::LinkClientOptions;
@@ -56,6 +56,14 @@ pub struct Args {
     /// Where the node's cgroup tree (/sys/fs/cgroup) is mounted: read the host memory of the monitored pods from it
     #[arg(long, env = "INFMON_CGROUP_MOUNT")]
     pub cgroup_mount: Option<PathBuf>,
+
+    /// Tell whose the processes on the GPUs are; the pod needs the PID namespace of the node (hostPID)
+    #[arg(long, env = "INFMON_PROCESS_OWNERS", conflicts_with = "no_gpu")]
+    pub process_owners: bool,
+
+    /// Where the processes are, when it is not /proc
+    #[arg(long, env = "INFMON_PROC_ROOT", default_value = "/proc", hide = true)]
+    pub proc_root: PathBuf,
 
     /// Scrape also addresses of this machine and link-local ones
     #[arg(long, env = "INFMON_ALLOW_LOCAL_TARGETS")]
@@ -119,6 +127,12 @@ impl Args {
         self.cgroup_mount.clone().map(HostMemoryOptions::new)
     }
 
+    /// How to look up whose the processes on the GPUs are; `None` leaves them alone.
+    #[must_use]
+    pub fn processes(&self) -> Option<ProcessOptions> {
+        self.process_owners.then(|| ProcessOptions::new(self.proc_root.clone()))
+    }
+
     /// Which addresses may be scraped.
     #[must_use]
     pub const fn addresses(&self) -> AddressPolicy {
@@ -152,7 +166,7 @@ mod tests {
         assert_eq!(args.link().identity.node, "n1");
         assert_eq!(args.addresses(), AddressPolicy::NotLocal);
         assert!(matches!(args.gpu(), GpuOptions::Nvml(_)));
-        assert!(args.pod_resources().is_none() && args.host_memory().is_none());
+        assert!(args.pod_resources().is_none() && args.host_memory().is_none() && args.processes().is_none());
     }
 
     #[test]

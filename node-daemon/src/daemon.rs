@@ -5,6 +5,7 @@ use crate::host_memory::{HostMemoryOptions, HostMemoryReader};
 use crate::kernel_log;
 use crate::metrics::DaemonMetrics;
 use crate::pod_resources::{self, Knowledge, PodResourcesOptions};
+use crate::processes::{ProcessOptions, Processes};
 use crate::report::assemble;
 use crate::scrape::{AddressPolicy, Scrapers};
 use infmon_gpu::kernel_log::KernelEvent;
@@ -37,6 +38,8 @@ pub struct DaemonOptions {
     pub kernel_log: Option<PathBuf>,
     /// How the host memory of the pods is read; `None` leaves it alone.
     pub host_memory: Option<HostMemoryOptions>,
+    /// How it is looked up whose the processes on the GPUs are; `None` leaves them alone.
+    pub processes: Option<ProcessOptions>,
     /// Which addresses may be scraped.
     pub addresses: AddressPolicy,
     /// Where it counts.
@@ -87,6 +90,8 @@ async fn sample(
     let host_memory = options
         .host_memory
         .and_then(|reading| HostMemoryReader::start(reading, plan.clone(), options.metrics.clone()));
+    let metrics = options.metrics.clone();
+    let mut processes = options.processes.map(|looking| Processes::new(looking, metrics));
     let mut scrapers = Scrapers::new(options.addresses, options.metrics.clone());
     gpus.set_period(period(&current));
     gpus.set_released(current.release_gpus);
@@ -138,11 +143,16 @@ async fn sample(
         reported = tokio::time::Instant::now();
         ticks.reset();
         let snapshot = gpus.latest();
+        if let Some(processes) = &mut processes {
+            processes.look(&snapshot.samples).await;
+        }
         let now = Instant::now();
         let owners = owners.as_ref().map(|known| known.borrow().report(now));
         let host_memory = host_memory.as_ref().map(HostMemoryReader::latest);
         let of_pod = |uid: &str| host_memory.as_ref()?.report(uid, now);
-        let report = assemble(now, current.revision, &snapshot, owners, scrapers.states(), of_pod);
+        let mut report = assemble(now, current.revision, &snapshot, owners, scrapers.states(), of_pod);
+        let lookup = |processes: &Processes| processes.name_owners(&mut report.gpus.samples);
+        report.gpus.process_lookup = processes.as_ref().map(lookup);
         options.metrics.reported(snapshot);
         reports.send_replace(Arc::new(report));
     }

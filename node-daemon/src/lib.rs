@@ -5,13 +5,14 @@
 //! out. [`run`](run::run) adds the link to the operator, the admin server and the signals.
 
 pub mod args;
-pub mod cgroup;
+mod cgroup;
 mod daemon;
 mod gpus;
 mod host_memory;
 mod kernel_log;
 mod metrics;
 mod pod_resources;
+mod processes;
 mod report;
 pub mod run;
 mod scrape;
@@ -22,4 +23,5 @@ pub use gpus::GpuOptions;
 pub use host_memory::HostMemoryOptions;
 pub use metrics::DaemonMetrics;
 pub use pod_resources::PodResourcesOptions;
+pub use processes::ProcessOptions;
 pub use scrape::AddressPolicy;

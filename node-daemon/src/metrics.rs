@@ -35,6 +35,7 @@ pub struct DaemonMetrics {
     reports: Counter,
     gpus: Arc<Mutex<Arc<Snapshot>>>,
     owner_calls: ByResult,
+    process_lookups: ByResult,
     owners: Owners,
     kernel_log: KernelLog,
     host_memory: PodsByResult,
@@ -57,6 +58,7 @@ impl Default for DaemonMetrics {
             reports: Counter::default(),
             gpus: Arc::default(),
             owner_calls: Family::default(),
+            process_lookups: Family::default(),
             owners: Owners::default(),
             kernel_log: KernelLog::default(),
             host_memory: Family::default(),
@@ -77,6 +79,8 @@ impl DaemonMetrics {
         let calls = "Calls to the kubelet for the owners of GPUs, by result: ok or failed";
         registry.register("infmon_pod_resources_calls", calls, self.owner_calls.clone());
         registry.register_collector(Box::new(OwnersCollector(Arc::clone(&self.owners))));
+        let lookups = "Looks at whose the processes on the GPUs are, by result: ok or failed";
+        registry.register("infmon_process_lookups", lookups, self.process_lookups.clone());
         let pods =
             "Monitored pods by whether their host memory was found: found or missing; no series where it is not read";
         registry.register("infmon_host_memory_pods", pods, self.host_memory.clone());
@@ -130,6 +134,11 @@ impl DaemonMetrics {
             let gauge = self.host_memory.get_or_create_owned(&[("result", result)]);
             gauge.set(i64::try_from(pods).unwrap_or(i64::MAX));
         }
+    }
+
+    pub(crate) fn looked_processes_up(&self, done: bool) {
+        let result = if done { "ok" } else { "failed" };
+        self.process_lookups.get_or_create_owned(&[("result", result)]).inc();
     }
 
     pub(crate) fn learned_owners(&self, known: Arc<Knowledge>) {
@@ -256,6 +265,7 @@ mod tests {
         assert!(!encoded().contains("infmon_host_memory_pods{"));
         metrics.read_host_memory(2, 3);
         metrics.asked_for_owners(true);
+        metrics.looked_processes_up(false);
         let mut known = Knowledge::default();
         known.succeeded(Instant::now(), Vec::new());
         metrics.learned_owners(Arc::new(known));
@@ -277,6 +287,7 @@ mod tests {
             "infmon_pod_resources_calls_total{result=\"ok\"} 1",
             "infmon_host_memory_pods{result=\"found\"} 2",
             "infmon_host_memory_pods{result=\"missing\"} 1",
+            "infmon_process_lookups_total{result=\"failed\"} 1",
         ];
         for line in lines {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

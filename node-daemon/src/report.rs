@@ -31,6 +31,7 @@ pub(crate) fn assemble<'a>(
             outages: snapshot.failed.iter().map(|failed| outage(now, failed)).collect(),
             incidents: snapshot.incidents.iter().map(|past| incident(now, past)).collect(),
             owners,
+            process_lookup: None,
         },
         targets: targets
             .map(|(planned, state)| TargetReport {

@@ -57,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         pod_resources: args.pod_resources(),
         kernel_log: args.kernel_log.clone(),
         host_memory: args.host_memory(),
+        processes: args.processes(),
         addresses: args.addresses(),
         metrics,
     };

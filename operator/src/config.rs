@@ -80,6 +80,9 @@ pub struct NodeProfile {
     pub kmsg: bool,
     /// Whether the daemon reads the host memory of the monitored pods from the node's cgroup tree, mounted read-only.
     pub host_memory: bool,
+    /// Whether the daemon shares the PID namespace of its node, and tells whose the processes on the GPUs are.
+    #[serde(rename = "hostPID")]
+    pub host_pid: bool,
     /// Priority class of the daemon; empty is none.
     pub priority_class_name: String,
 }
@@ -218,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_shares_the_pid_namespace_only_where_it_says_so() {
+        let text = format!("{MINIMAL}nodeProfiles: [{{name: a}}, {{name: b, hostPID: true}}]\n");
+        let profiles = parse(&text).expect("valid").node_profiles;
+        let sharing: Vec<bool> = profiles.iter().map(|profile| profile.host_pid).collect();
+        assert_eq!(sharing, [false, true]);
+    }
+
+    #[test]
     fn faults_are_errors() {
         for fault in [
             "unknownField: 1\n",
@@ -226,6 +237,7 @@ mod tests {
             "nodeProfiles: [{nodeSelector: {}}]\n",
             "nodeProfiles: [{name: a, podResources: /run}]\n",
             "nodeProfiles: [{name: a, hostMemory: /sys}]\n",
+            "nodeProfiles: [{name: a, hostPid: true}]\n",
         ] {
             assert!(parse(&format!("{MINIMAL}{fault}")).is_err(), "{fault}");
         }

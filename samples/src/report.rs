@@ -43,6 +43,8 @@ pub struct GpuReport {
     pub incidents: Vec<GpuIncident>,
     /// Which pods have which GPUs; `None` when the daemon does not ask the kubelet.
     pub owners: Option<GpuOwners>,
+    /// Whether the owners of the processes in the samples are looked up; `None` when the daemon does not look.
+    pub process_lookup: Option<ProcessLookup>,
 }
 
 /// A GPU that does not answer.
@@ -101,6 +103,14 @@ pub struct GpuOwners {
     pub owners: Vec<GpuOwner>,
     /// Why the newest call failed; `None` when it succeeded or none was made yet.
     pub failure: Option<GpuOwnersFailure>,
+}
+
+/// What came of looking up whose the processes on the GPUs are. Without a failure, every process in the samples was looked up; of one
+/// without an owner nobody can say whose it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLookup {
+    /// Why nothing could be looked up, for people; `None` when it could.
+    pub failure: Option<String>,
 }
 
 /// A container that has GPUs. There is no uid in what the kubelet says, so a pod is known by its name.

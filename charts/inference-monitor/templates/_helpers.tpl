@@ -111,6 +111,7 @@ app.kubernetes.io/component: node-daemon
   podResources: {{ .podResources | default false }}
   kmsg: {{ .kmsg | default false }}
   hostMemory: {{ .hostMemory | default false }}
+  hostPID: {{ .hostPID | default false }}
   priorityClassName: {{ .priorityClassName | default "" | quote }}
 {{- end }}
 {{- end }}

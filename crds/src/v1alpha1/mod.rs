@@ -12,7 +12,7 @@ pub use spec::{
     Endpoint, EngineChoice, InferenceMonitor, InferenceMonitorSpec, LabelSelectorRequirement, PodEndpoint, PodSelector,
     PortReference, Scheme, SecretReference, SelectorOperator, ServiceEndpoint,
 };
-pub use status::{EndpointStatus, GpuStatus, InferenceMonitorStatus, Load, OomRisk, Summary};
+pub use status::{EndpointStatus, GpuPodStatus, GpuStatus, InferenceMonitorStatus, Load, OomRisk, Summary};
 pub use thresholds::{
     FirstTokenThreshold, KvCacheThreshold, LatencyThreshold, MemoryHeadroomThreshold, Quantile, QueueDepthThreshold,
     TemperatureMarginThreshold, TemperatureThreshold, Thresholds, ThrottledThreshold,

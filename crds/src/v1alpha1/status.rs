@@ -196,4 +196,25 @@ pub struct GpuStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub memory_usage: Option<String>,
+    /// How it is known whom it serves: Device (by its id), Process (by the processes on it) or Node (it may serve any pod of the node).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub attribution: Option<String>,
+    /// Pods of this monitor that it serves, 8 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub pods: Vec<GpuPodStatus>,
+}
+
+/// A pod that a GPU serves.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuPodStatus {
+    /// Pod, or host and port of a url endpoint.
+    #[schemars(length(max = 253))]
+    pub target: String,
+    /// Device memory that its processes hold, MiB; absent where nobody tells.
+    #[serde(default, rename = "memoryMiB", skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<i64>,
 }

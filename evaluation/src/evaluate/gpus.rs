@@ -2,7 +2,7 @@
 
 use super::health::Seen;
 use super::ownership::{Ownership, Served};
-use super::{Attribution, Finding, Input, Outcome, Sharing, anchor};
+use super::{Attribution, Finding, Input, Outcome, PodProcesses, Sharing, anchor};
 use crate::words::{clause, clause_or, count};
 use crate::{Place, ResolvedEndpoint};
 use infmon_crds::v1alpha1::{ConditionType, reason};
@@ -29,6 +29,8 @@ pub struct GpuVerdict {
     pub attribution: Attribution,
     /// Who else has it.
     pub sharing: Sharing,
+    /// What the processes of these pods hold, by the name of the pod; one of which that is not known is left out.
+    pub processes: BTreeMap<String, PodProcesses>,
 }
 
 impl GpuVerdict {
@@ -63,6 +65,7 @@ pub(super) fn serves(pods: &[String], attribution: &Attribution, sharing: Sharin
     };
     match attribution {
         Attribution::Device => format!("It serves pod {names}{more}{}.", shared(sharing)),
+        Attribution::Process => format!("Processes of pod {names}{more} were seen on it{}.", shared(sharing)),
         Attribution::Node { why } => format!("On that node: pod {names}{more} ({why})."),
     }
 }
@@ -79,7 +82,7 @@ pub(super) struct Serving {
     pub(super) list_age: Option<Duration>,
     /// Why a node gave no GPU data: node, words.
     pub(super) problems: Vec<(String, String)>,
-    /// Nodes whose kubelet has given no GPU to the endpoints.
+    /// Why no GPU of a node serves the endpoints, where that is known: sentences.
     without: Vec<String>,
     /// A node has not told yet whether it has GPUs.
     pub(super) awaited: bool,
@@ -95,7 +98,7 @@ impl Serving {
     /// Why there is no GPU, where no node has a problem: a sentence.
     pub(super) fn nothing_seen(&self) -> String {
         match self.without.first() {
-            Some(node) => format!("No GPU serves this monitor: the kubelet of node {node} has given none to its pods."),
+            Some(why) => format!("No GPU serves this monitor: {why}"),
             None => "No GPU is seen where the endpoints run.".to_owned(),
         }
     }
@@ -122,8 +125,9 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
         let list = node.and_then(|node| node.owners.as_ref()?.fresh(input.now));
         serving.list_age = serving.list_age.max(list.map(|list| list.age(input.now)));
         serving.age = serving.age.max(taken.map(|taken| input.now.since(taken)));
-        if let Some(Ownership::Nothing) = ownership {
-            serving.without.push(name.to_owned());
+        let nothing = node.zip(ownership.as_ref());
+        if let Some(why) = nothing.and_then(|(node, ownership)| ownership.nothing(name, node, taken.is_some())) {
+            serving.without.push(why);
             continue;
         }
         if let (Some(node), Some(ownership)) = (node, &ownership) {
@@ -148,6 +152,7 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
                 pods,
                 attribution,
                 sharing,
+                processes,
             } = ownership.served_by(sample);
             if pods.is_empty() {
                 continue;
@@ -167,6 +172,7 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
                 pods,
                 attribution,
                 sharing,
+                processes,
             });
         }
     }

@@ -1,10 +1,10 @@
 //! Underutilized: GPUs that idle while requests run on their servers.
 //!
-//! Only GPUs that are known to serve the monitor by their id are judged: on a node where any GPU may serve any pod, the idle one may be
+//! Only GPUs that are known to serve the monitor by their id or by their processes are judged: on a node where any GPU may serve any pod, the idle one may be
 //! somebody else's.
 
 use super::gpus::Serving;
-use super::{Attribution, Finding, GpuVerdict, Input, Outcome, anchor, clears, seconds_of, unknown};
+use super::{Attribution, Finding, GpuVerdict, Input, Outcome, Sharing, anchor, clears, seconds_of, unknown};
 use crate::words::count;
 use crate::{EndpointState, Hold, Place, Totals};
 use infmon_crds::v1alpha1::{ConditionType, reason};
@@ -38,7 +38,8 @@ struct NotUsed<'a> {
     server: &'a str,
     requests: f64,
     gpu: &'a GpuVerdict,
-    used: u64,
+    /// What is in use of it, bytes, where it is empty; else others use it.
+    empty: Option<u64>,
 }
 
 pub(super) fn judge(
@@ -61,7 +62,7 @@ pub(super) fn judge(
     let known: Vec<&GpuVerdict> = serving
         .verdicts
         .iter()
-        .filter(|gpu| gpu.attribution == Attribution::Device)
+        .filter(|gpu| !matches!(gpu.attribution, Attribution::Node { .. }))
         .collect();
     let in_use = in_use(&known, &active);
     let not_used = not_used(&known, &active, serving);
@@ -164,21 +165,23 @@ fn in_use<'a>(known: &[&'a GpuVerdict], active: &Active<'_>) -> Option<Use<'a>> 
     })
 }
 
-/// A server whose every GPU is empty: nobody's memory is on it, so that whose processes can be seen does not matter.
+/// A server that uses none of the GPUs that it was given: each is empty, so that whose processes can be seen does not matter, or it is known
+/// that no process on it is one of the server.
 fn not_used<'a>(known: &[&'a GpuVerdict], active: &Active<'a>, serving: &Serving) -> Option<NotUsed<'a>> {
     active.iter().find_map(|(server, requests)| {
         let mine: Vec<&GpuVerdict> = known
             .iter()
             .copied()
-            .filter(|gpu| gpu.pods.iter().any(|pod| pod == server))
+            .filter(|gpu| gpu.attribution == Attribution::Device && gpu.pods.iter().any(|pod| pod == server))
             .collect();
         let seen = |gpu: &&GpuVerdict| serving.problems.iter().all(|(node, _)| *node != gpu.node);
         let first = *mine.first()?;
-        (mine.iter().all(|gpu| is_empty(gpu)) && mine.iter().all(seen)).then_some(NotUsed {
+        let unused = |gpu: &&GpuVerdict| empty(gpu).is_some() || has_no_process_of(gpu, server);
+        (mine.iter().all(unused) && mine.iter().all(seen)).then_some(NotUsed {
             server,
             requests: *requests,
             gpu: first,
-            used: first.sample.memory_used_bytes?,
+            empty: empty(first),
         })
     })
 }
@@ -199,19 +202,39 @@ fn unseen(totals: &Totals<'_>, active: &Active<'_>, serving: &Serving) -> Option
     let mut theirs = serving.verdicts.iter().filter(|gpu| serves_any(gpu, active));
     theirs.find_map(|gpu| match gpu.attribution {
         Attribution::Node { .. } => Some("Nobody tells which GPU serves which server.".to_owned()),
-        Attribution::Device if gpu.sample.memory_used_bytes.is_none() => Some(format!(
-            "The driver does not tell the memory in use of {}.",
-            gpu.label()
-        )),
-        Attribution::Device => None,
+        Attribution::Process => None,
+        Attribution::Device => {
+            let mut pods = gpu.pods.iter().filter(|pod| active.contains_key(pod.as_str()));
+            if pods.all(|pod| gpu.processes.contains_key(pod)) {
+                None
+            } else if gpu.sample.memory_used_bytes.is_none() {
+                Some(format!(
+                    "The driver does not tell the memory in use of {}.",
+                    gpu.label()
+                ))
+            } else if gpu.sharing == Sharing::NotTold || empty(gpu).is_some() {
+                None
+            } else {
+                Some(format!(
+                    "Nobody tells whose memory is in use on {}, which pods share.",
+                    gpu.label()
+                ))
+            }
+        }
     })
 }
 
-fn is_empty(gpu: &GpuVerdict) -> bool {
+/// What is in use of a GPU that nobody computes on, bytes; `None` for all others.
+fn empty(gpu: &GpuVerdict) -> Option<u64> {
     let sample = &gpu.sample;
-    sample.memory_used_bytes.is_some_and(|used| used < LEAST_IN_USE)
-        && sample.utilization_percent.is_none_or(|share| share == 0)
-        && sample.processes.as_ref().is_none_or(Vec::is_empty)
+    let idle = sample.utilization_percent.is_none_or(|share| share == 0)
+        && sample.processes.as_ref().is_none_or(Vec::is_empty);
+    sample.memory_used_bytes.filter(|used| idle && *used < LEAST_IN_USE)
+}
+
+/// Whether it is known that no process on a GPU is one of this server.
+fn has_no_process_of(gpu: &GpuVerdict, server: &str) -> bool {
+    gpu.processes.get(server).is_some_and(|processes| processes.count == 0)
 }
 
 fn not_used_message(found: &NotUsed<'_>) -> String {
@@ -220,12 +243,20 @@ fn not_used_message(found: &NotUsed<'_>) -> String {
     } else {
         format!("{:.0} requests run", found.requests)
     };
+    let label = found.gpu.label();
+    let unused = match (found.empty, found.gpu.sharing) {
+        (Some(used), _) => format!(
+            "its GPU is empty: {label} has {} MiB in use and computes nothing",
+            used >> 20
+        ),
+        (None, Sharing::Pods(pods)) => format!("no process of it holds memory on {label}, which {pods} pods share"),
+        (None, Sharing::InShares) => format!("no process of it holds memory on {label}, of which it was given a share"),
+        (None, Sharing::NotTold) => format!("no process of it holds memory on {label}, which it was given"),
+    };
     format!(
-        "{running} on pod {}, and its GPU is empty: {} has {} MiB in use and computes nothing. Next: see in the log of the server why it \
-         computes on the CPU (an image without CUDA; llama-server: --n-gpu-layers). {}",
+        "{running} on pod {}, and {unused}. Next: see in the log of the server why it computes on the CPU (an image without CUDA; \
+         llama-server: --n-gpu-layers). {}",
         found.server,
-        found.gpu.label(),
-        found.used >> 20,
         anchor(reason::GPU_NOT_USED)
     )
 }

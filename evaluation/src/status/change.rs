@@ -114,8 +114,8 @@ fn endpoints(status: &InferenceMonitorStatus) -> BTreeSet<(&str, &str)> {
         .collect()
 }
 
-/// GPUs and the causes for which they lose clocks, without the shares.
-fn gpus(status: &InferenceMonitorStatus) -> BTreeSet<(&str, Option<&str>)> {
+/// GPUs, the causes for which they lose clocks, without the shares, and the pods that they serve.
+fn gpus(status: &InferenceMonitorStatus) -> BTreeSet<(&str, Option<&str>, Vec<&str>)> {
     let full = status.gpus.len() >= LIST_MAX;
     status
         .gpus
@@ -123,7 +123,8 @@ fn gpus(status: &InferenceMonitorStatus) -> BTreeSet<(&str, Option<&str>)> {
         .filter(|gpu| !full || gpu.throttled.is_some())
         .map(|gpu| {
             let cause = gpu.throttled.as_deref().and_then(|text| text.split(' ').next());
-            (gpu.uuid.as_str(), cause)
+            let pods = gpu.pods.iter().map(|pod| pod.target.as_str()).collect();
+            (gpu.uuid.as_str(), cause, pods)
         })
         .collect()
 }

@@ -220,6 +220,7 @@ fn credentials_of_one_node_are_bounded_and_nobody_crowds_out_others() {
         serving: true,
         labels: BTreeMap::new(),
         devices: Vec::new(),
+        pod_uid: String::new(),
         target: Some(target),
     });
     let monitor = Resolution {

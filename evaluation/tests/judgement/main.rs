@@ -18,6 +18,7 @@ mod minute;
 mod ownership;
 mod partial;
 mod plan;
+mod processes;
 mod properties;
 mod queue;
 mod resolve;

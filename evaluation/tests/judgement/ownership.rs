@@ -13,7 +13,7 @@ const COOL: &str = "False BelowThreshold";
 const HOT: &str = "True HardwareThermal";
 const NONE: &str = "Unknown NoGpuData";
 
-fn owner(namespace: &str, pod: &str, devices: &[&str]) -> GpuOwner {
+pub(crate) fn owner(namespace: &str, pod: &str, devices: &[&str]) -> GpuOwner {
     GpuOwner {
         namespace: namespace.into(),
         pod: pod.into(),
@@ -24,7 +24,7 @@ fn owner(namespace: &str, pod: &str, devices: &[&str]) -> GpuOwner {
 }
 
 /// A list of the pods of the monitor's own namespace.
-fn list(owners: &[(&str, &[&str])]) -> GpuOwners {
+pub(crate) fn list(owners: &[(&str, &[&str])]) -> GpuOwners {
     GpuOwners {
         age: Some(Duration::from_secs(3)),
         owners: owners.iter().map(|(pod, ids)| owner(NAMESPACE, pod, ids)).collect(),
@@ -61,14 +61,15 @@ fn two_gpus(scene: Scene) -> Scene {
         .gpu(gpu("n1", 1, "GPU-hot").loses(HardwareThermal, 0.5))
 }
 
-/// The monitor's GPUs and whom they serve, by device (`GPU-cool: a; GPU-hot: a, b`) or by node (`GPU-hot ~ a`).
-fn serving(verdict: &Verdict) -> String {
+/// The monitor's GPUs and whom they serve, by device (`GPU-cool: a; GPU-hot: a, b`), by process or by node (`GPU-hot ~ a`).
+pub(crate) fn serving(verdict: &Verdict) -> String {
     let mut gpus: Vec<String> = verdict
         .gpus
         .iter()
         .map(|gpu| {
             let how = match gpu.attribution {
                 Attribution::Device => ":",
+                Attribution::Process => " by process:",
                 Attribution::Node { .. } => " ~",
             };
             format!("{}{how} {}", gpu.sample.uuid, gpu.pods.join(", "))

@@ -19,6 +19,7 @@ fn monitor(endpoints: Vec<(Place, Target)>) -> Resolution {
         serving: true,
         labels: std::collections::BTreeMap::new(),
         devices: Vec::new(),
+        pod_uid: String::new(),
         target: Some(target),
     });
     Resolution {

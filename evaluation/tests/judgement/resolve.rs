@@ -38,6 +38,7 @@ pub(crate) fn pod(name: &str, address: &str) -> Pod {
     Pod {
         name: name.into(),
         uid: format!("uid-{name}"),
+        kubelet_uid: format!("kubelet-uid-{name}"),
         node: Some("n1".into()),
         ip: Some(ip(address)),
         labels: BTreeMap::from([("app".into(), "vllm".into())]),
@@ -423,6 +424,20 @@ fn another_pod_of_the_same_name_is_another_target() {
         let resolution = resolve(&with(vec![by_label(http())]), &cluster(pods), &AddressPolicy::default());
         resolution.endpoints[0].target.as_ref().unwrap().id.clone()
     };
+    let resolution = resolve(
+        &with(vec![by_label(http()), by_url("http://box")]),
+        &cluster(vec![pod("a", "10.0.0.1")]),
+        &AddressPolicy {
+            allowed_hosts: vec!["box".into()],
+            ..AddressPolicy::default()
+        },
+    );
+    let uids: Vec<&str> = resolution
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.pod_uid.as_str())
+        .collect();
+    assert_eq!(uids, ["kubelet-uid-a", ""], "the uid of control groups");
     assert_ne!(id("one"), id("two"));
     assert_eq!(id("one"), id("one"));
 }

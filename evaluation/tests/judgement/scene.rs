@@ -6,10 +6,10 @@ use infmon_evaluation::metric::{self, Metric, Reading};
 use infmon_evaluation::{
     Finding, Input, Memory, Moment, Observations, Outcome, Place, Resolution, ResolvedEndpoint, Verdict, evaluate,
 };
-use infmon_gpu::{DriverState, GpuSample, ThrottleCause, ThrottleCounter};
+use infmon_gpu::{DriverState, GpuProcess, GpuSample, ProcessOwner, ThrottleCause, ThrottleCounter};
 use infmon_samples::{
     Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, HostMemory, NodeIdentity, Observation,
-    Recognition, Report, Scheme, Target, TargetId, TargetReport,
+    ProcessLookup, Recognition, Report, Scheme, Target, TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -77,6 +77,7 @@ pub(crate) fn server(name: &str) -> Server {
             serving: true,
             labels: std::collections::BTreeMap::new(),
             devices: Vec::new(),
+            pod_uid: format!("uid-{name}"),
             target: Some(target(name, "10.0.0.1:8000")),
         },
         last: Some((Duration::from_millis(400), sample, Recognition::default())),
@@ -203,6 +204,30 @@ impl Gpu {
         self
     }
 
+    /// A process holds so much; `owner` is the name of a server, `machine` or `?`.
+    pub(crate) fn process(self, pid: u32, owner: &str, mib: u64) -> Self {
+        let owner = match owner {
+            "?" => None,
+            "machine" => Some(ProcessOwner::Machine),
+            pod => Some(ProcessOwner::Pod {
+                uid: format!("uid-{pod}"),
+                container: None,
+            }),
+        };
+        self.with(|sample| {
+            sample.processes.get_or_insert_default().push(GpuProcess {
+                pid,
+                used_bytes: Some(mib << 20),
+                owner,
+            });
+        })
+    }
+
+    /// Nobody computes on it.
+    pub(crate) fn without_processes(self) -> Self {
+        self.with(|sample| sample.processes = Some(Vec::new()))
+    }
+
     pub(crate) fn with(mut self, change: impl FnOnce(&mut GpuSample)) -> Self {
         change(&mut self.sample);
         self
@@ -224,6 +249,8 @@ pub(crate) struct Scene {
     pub(crate) incidents: Vec<(String, GpuIncident)>,
     /// What the kubelets of nodes say, where they are asked.
     pub(crate) owners: BTreeMap<String, GpuOwners>,
+    /// Whether the daemons of nodes tell whose the processes are, where they look.
+    pub(crate) lookups: BTreeMap<String, ProcessLookup>,
     pub(crate) silent: BTreeSet<String>,
     pub(crate) watched_since: Moment,
     pub(crate) memory: Memory,
@@ -244,6 +271,7 @@ pub(crate) fn scene(servers: impl IntoIterator<Item = Server>) -> Scene {
         outages: Vec::new(),
         incidents: Vec::new(),
         owners: BTreeMap::new(),
+        lookups: BTreeMap::new(),
         silent: BTreeSet::new(),
         watched_since: Moment::default(),
         memory: Memory::default(),
@@ -268,6 +296,12 @@ impl Scene {
 
     pub(crate) fn driver(mut self, node: &str, state: DriverState) -> Self {
         self.drivers.insert(node.into(), state);
+        self
+    }
+
+    /// The daemon of this node tells whose the processes are.
+    pub(crate) fn looks_up(mut self, node: &str) -> Self {
+        self.lookups.insert(node.into(), ProcessLookup::default());
         self
     }
 
@@ -351,6 +385,7 @@ impl Scene {
                     outages: of_node(&self.outages, &node),
                     incidents: of_node(&self.incidents, &node),
                     owners: self.owners.get(&node).cloned(),
+                    process_lookup: self.lookups.get(&node).cloned(),
                 },
                 targets: self.targets(&node),
             };

@@ -101,7 +101,7 @@ fn underuse_follows_the_table() {
             scene([server("a").device(&uuid(1))]).gpu(used(1, 0, 4).with(|sample| {
                 sample.processes = Some(vec![GpuProcess {
                     pid: 7,
-                    used_bytes: None,
+                    ..GpuProcess::default()
                 }]);
             })),
             "True LowUtilization",

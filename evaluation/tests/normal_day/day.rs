@@ -176,6 +176,7 @@ impl Day {
                 outages: Vec::new(),
                 incidents: now.incidents,
                 owners: None,
+                process_lookup: None,
             },
             targets: vec![target(now.server, age)],
         }
@@ -307,11 +308,13 @@ impl Day {
         let server = GpuProcess {
             pid: self.pid,
             used_bytes: Some(used),
+            owner: None,
         };
         // Somebody looks with nvidia-smi or a notebook now and then.
         let guest = self.random.is_multiple_of(97).then_some(GpuProcess {
             pid: 9_999,
             used_bytes: None,
+            owner: None,
         });
         std::iter::once(server).chain(guest).collect()
     }

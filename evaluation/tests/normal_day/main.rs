@@ -64,6 +64,7 @@ impl Watched {
             name: "vllm-0".to_owned(),
             place: Place::Node("n1".to_owned()),
             serving: true,
+            pod_uid: "6fc4a17a-9b0a-4ab4-833e-7004a16f89ce".to_owned(),
             labels: BTreeMap::new(),
             devices: vec![uuid()],
             target: Some(target),

@@ -12,7 +12,8 @@ use super::heart::Calls;
 use super::raw::{self, FieldBatch, Numbering, ProcessList};
 use crate::health::{GpuHealth, RecoveryAction};
 use crate::kernel_log::PciAddress;
-use crate::sample::{GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
+use crate::process::GpuProcess;
+use crate::sample::{GpuSample, ThrottleCause, ThrottleCounter};
 use crate::snapshot::CallClass;
 
 /// The batch of each tick: field ids in the numbering of drivers 575 to 580.81. Throttle counters come first, in this order.

@@ -15,7 +15,7 @@ use nvml_wrapper_sys::bindings::{
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_SHORT as UNSIGNED_SHORT,
 };
 
-use crate::sample::GpuProcess;
+use crate::process::GpuProcess;
 
 /// Marks a value that the driver does not tell (`NVML_VALUE_NOT_AVAILABLE`).
 const NOT_AVAILABLE: u64 = u64::MAX;
@@ -295,6 +295,7 @@ fn process(info: &nvmlProcessInfo_t) -> GpuProcess {
     GpuProcess {
         pid: info.pid,
         used_bytes,
+        ..GpuProcess::default()
     }
 }
 

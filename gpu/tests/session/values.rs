@@ -59,10 +59,11 @@ fn every_value_of_an_h100_arrives() {
             GpuProcess {
                 pid: 4711,
                 used_bytes: Some(65_536 * MIB),
+                ..GpuProcess::default()
             },
             GpuProcess {
                 pid: 12,
-                used_bytes: None,
+                ..GpuProcess::default()
             },
         ]),
         health: GpuHealth {

@@ -3,8 +3,9 @@
 use super::faults::{decode_health, decode_incident, decode_outage, encode_health, encode_incident, encode_outage};
 use super::microseconds;
 use super::owners::{decode_owners, encode_owners};
+use super::processes::{decode_lookup, decode_processes, encode_lookup, encode_processes};
 use crate::wire;
-use infmon_gpu::{DriverProblem, DriverState, GpuProcess, GpuSample, ThrottleCause, ThrottleCounter};
+use infmon_gpu::{DriverProblem, DriverState, GpuSample, ThrottleCause, ThrottleCounter};
 use infmon_samples::GpuReport;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) fn encode_gpus(gpus: &GpuReport) -> wire::GpuReport {
         outages,
         incidents,
         owners,
+        process_lookup,
     } = gpus;
     wire::GpuReport {
         driver: Some(encode_driver(driver)),
@@ -35,6 +37,7 @@ pub(super) fn encode_gpus(gpus: &GpuReport) -> wire::GpuReport {
         owners: owners.as_ref().map(encode_owners),
         outages: outages.iter().map(encode_outage).collect(),
         incidents: incidents.iter().map(encode_incident).collect(),
+        process_lookup: process_lookup.as_ref().map(encode_lookup),
     }
 }
 
@@ -46,6 +49,7 @@ pub(super) fn decode_gpus(gpus: wire::GpuReport) -> GpuReport {
         outages: gpus.outages.into_iter().map(decode_outage).collect(),
         incidents: gpus.incidents.into_iter().filter_map(decode_incident).collect(),
         owners: gpus.owners.map(decode_owners),
+        process_lookup: gpus.process_lookup.map(decode_lookup),
     }
 }
 
@@ -135,24 +139,6 @@ fn decode_throttle(counter: &wire::ThrottleCounter) -> Option<ThrottleCounter> {
     })
 }
 
-fn encode_processes(processes: &[GpuProcess]) -> wire::GpuProcesses {
-    let encode = |process: &GpuProcess| wire::GpuProcess {
-        pid: process.pid,
-        used_bytes: process.used_bytes,
-    };
-    wire::GpuProcesses {
-        processes: processes.iter().map(encode).collect(),
-    }
-}
-
-fn decode_processes(processes: &wire::GpuProcesses) -> Vec<GpuProcess> {
-    let decode = |process: &wire::GpuProcess| GpuProcess {
-        pid: process.pid,
-        used_bytes: process.used_bytes,
-    };
-    processes.processes.iter().map(decode).collect()
-}
-
 fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
     let GpuSample {
         index,
@@ -229,7 +215,7 @@ fn decode_sample(sample: wire::GpuSample) -> GpuSample {
         memory_temperature_celsius: sample.memory_temperature_celsius,
         throttle: sample.throttle.iter().filter_map(decode_throttle).collect(),
         clocks_event_reasons: sample.clocks_event_reasons,
-        processes: sample.processes.as_ref().map(decode_processes),
+        processes: sample.processes.map(decode_processes),
         health: decode_health(sample.health),
     }
 }

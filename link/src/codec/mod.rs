@@ -11,6 +11,7 @@ mod histogram;
 mod mapping;
 mod owners;
 mod plan;
+mod processes;
 mod report;
 #[cfg(test)]
 pub(crate) mod tests;

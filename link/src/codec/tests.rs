@@ -5,12 +5,12 @@ mod plan;
 use super::*;
 use infmon_engines::{Engine, EngineSample, Histogram, Latency};
 use infmon_gpu::{
-    DriverProblem, DriverState, GpuFailure, GpuHealth, GpuProcess, GpuSample, IncidentKind, RecoveryAction,
-    ThrottleCause, ThrottleCounter,
+    DriverProblem, DriverState, GpuFailure, GpuHealth, GpuProcess, GpuSample, IncidentKind, ProcessOwner,
+    RecoveryAction, ThrottleCause, ThrottleCounter,
 };
 use infmon_samples::{
     Failure, FailureKind, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, HostMemory,
-    Observation, Recognition, Report, Scheme, TargetId, TargetReport,
+    Observation, ProcessLookup, Recognition, Report, Scheme, TargetId, TargetReport,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -91,10 +91,28 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
             GpuProcess {
                 pid: 4711,
                 used_bytes: Some(1),
+                owner: Some(ProcessOwner::Pod {
+                    uid: "6f1c9e52-0b7e-4f8e-9d6b-2f1f3c1d0a11".to_owned(),
+                    container: Some("c0".to_owned()),
+                }),
+            },
+            GpuProcess {
+                pid: 4712,
+                used_bytes: Some(2),
+                owner: Some(ProcessOwner::Pod {
+                    uid: "0123".to_owned(),
+                    container: None,
+                }),
+            },
+            GpuProcess {
+                pid: 1,
+                used_bytes: Some(0),
+                owner: Some(ProcessOwner::Machine),
             },
             GpuProcess {
                 pid: u32::MAX,
                 used_bytes: None,
+                owner: None,
             },
         ]),
         health: GpuHealth {
@@ -229,6 +247,9 @@ pub(crate) fn full_report() -> Report {
                     since: Duration::from_micros(12_000_001),
                 }),
             }),
+            process_lookup: Some(ProcessLookup {
+                failure: Some("the pod lacks hostPID".to_owned()),
+            }),
         },
         targets: [good, bare].into_iter().chain(FailureKind::ALL.map(failed)).collect(),
     }
@@ -255,15 +276,16 @@ fn owners_that_are_not_known_are_not_an_empty_list() {
         let report = Report {
             gpus: GpuReport {
                 owners,
+                process_lookup: Some(ProcessLookup::default()),
                 ..GpuReport::default()
             },
             ..Report::default()
         };
         assert_eq!(report_trip(&report), report);
     }
-    // A daemon from before the field.
+    // A daemon from before the fields.
     let (report, _) = decode_report(wire::Report::default()).unwrap();
-    assert_eq!(report.gpus.owners, None);
+    assert_eq!((report.gpus.owners, report.gpus.process_lookup), (None, None));
 }
 
 #[test]

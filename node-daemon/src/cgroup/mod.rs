@@ -4,5 +4,5 @@
 
 pub(crate) mod counters;
 pub(crate) mod memory;
-pub mod path;
+pub(crate) mod path;
 pub(crate) mod tree;

@@ -6,7 +6,8 @@ pub mod kubelet;
 pub mod tls;
 
 use infmon_node_daemon::{
-    AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions, HostMemoryOptions, PodResourcesOptions, spawn,
+    AddressPolicy, DaemonMetrics, DaemonOptions, GpuOptions, HostMemoryOptions, PodResourcesOptions, ProcessOptions,
+    spawn,
 };
 use infmon_runtime::Shutdown;
 use infmon_samples::{Plan, Report, Scheme, Target, TargetId, TargetReport};
@@ -52,6 +53,7 @@ fn bare(gpu: GpuOptions) -> DaemonOptions {
         pod_resources: None,
         kernel_log: None,
         host_memory: None,
+        processes: None,
         addresses: AddressPolicy::Any,
         metrics: DaemonMetrics::default(),
     }
@@ -97,6 +99,12 @@ impl Core {
             },
             Vec::new(),
         )
+    }
+
+    /// A core that looks up whose the processes on the GPUs are.
+    pub fn start_looking(gpu: GpuOptions, processes: ProcessOptions) -> Self {
+        let processes = Some(processes);
+        Self::start_core(DaemonOptions { processes, ..bare(gpu) }, Vec::new())
     }
 
     /// A core that reads host memory.

@@ -83,6 +83,7 @@ pub fn daemon_set(config: &Config, profile: &NodeProfile, namespace: &str, owner
                     service_account_name: Some(config.node_daemon.service_account.clone()),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
+                    host_pid: profile.host_pid.then_some(true),
                     runtime_class_name: some(&profile.gpu_access.runtime_class),
                     priority_class_name: some(&profile.priority_class_name),
                     node_selector: (!profile.node_selector.is_empty()).then(|| profile.node_selector.clone()),
@@ -163,6 +164,9 @@ fn container(config: &Config, profile: &NodeProfile, namespace: &str) -> Contain
     }
     if profile.host_memory {
         args.push(format!("--cgroup-mount={CGROUP_MOUNT}"));
+    }
+    if profile.host_pid {
+        args.push("--process-owners".to_owned());
     }
     Container {
         name: CONTAINER.into(),

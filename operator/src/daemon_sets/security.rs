@@ -5,15 +5,22 @@ use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, SeccompProfil
 
 /// User and group of the image.
 const UNPRIVILEGED: i64 = 65532;
+/// User of a daemon that sees the processes of its node. The one of the image is that of many images: a process may send signals to others
+/// of its user, and read their environment.
+const OF_NOBODY_ELSE: i64 = 46_532;
 
 /// Of the pod of a profile.
 pub(super) fn pod(profile: &NodeProfile) -> PodSecurityContext {
     // The kubelet's folder is open to root alone: root of the container is that user, without any capability. The kernel's log wants
     // CAP_SYSLOG in effect, which a process of another user does not have even in a privileged container.
-    let as_root = profile.pod_resources || profile.kmsg;
+    let user = match (profile.pod_resources || profile.kmsg, profile.host_pid) {
+        (true, _) => 0,
+        (false, true) => OF_NOBODY_ELSE,
+        (false, false) => UNPRIVILEGED,
+    };
     PodSecurityContext {
-        run_as_non_root: Some(!as_root),
-        run_as_user: Some(if as_root { 0 } else { UNPRIVILEGED }),
+        run_as_non_root: Some(user != 0),
+        run_as_user: Some(user),
         run_as_group: Some(UNPRIVILEGED),
         seccomp_profile: Some(SeccompProfile {
             type_: "RuntimeDefault".into(),

@@ -6,8 +6,16 @@ use infmon_samples::DeviceId;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+/// Annotation with the uid of a static pod, which its mirror in the API does not have (`kubetypes.ConfigHashAnnotationKey` of the kubelet).
+const STATIC_POD_HASH: &str = "kubernetes.io/config.hash";
+
+/// Whether it can be the uid of a static pod, an MD5 sum: whoever writes annotations must not pass for a pod with an ordinary uid.
+fn is_hash(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// A pod; `None` when it has no name, which the API server does not let happen.
-pub(super) fn pod(object: core::Pod) -> Option<Pod> {
+pub(super) fn pod(mut object: core::Pod) -> Option<Pod> {
     let spec = object.spec.unwrap_or_default();
     let status = object.status.unwrap_or_default();
     let ready = status
@@ -44,9 +52,16 @@ pub(super) fn pod(object: core::Pod) -> Option<Pod> {
         .collect();
     devices.sort();
     devices.dedup();
+    let uid = object.metadata.uid.unwrap_or_default();
+    let hash = object
+        .metadata
+        .annotations
+        .as_mut()
+        .and_then(|annotations| annotations.remove(STATIC_POD_HASH));
     Some(Pod {
         name: object.metadata.name?,
-        uid: object.metadata.uid.unwrap_or_default(),
+        kubelet_uid: hash.filter(|hash| is_hash(hash)).unwrap_or_else(|| uid.clone()),
+        uid,
         node: spec.node_name,
         ip: status.pod_ip.and_then(|ip| ip.parse().ok()),
         labels: object.metadata.labels.unwrap_or_default(),
@@ -139,6 +154,23 @@ mod tests {
         );
         assert_eq!(pod.devices, ["GPU-1", "k8s.gpu.nvidia.com/claim=6f1c-gpu-3"]);
         assert!(pod.ready && pod.terminating && !pod.ended);
+        assert_eq!((pod.uid.as_str(), pod.kubelet_uid.as_str()), ("u", "u"));
+    }
+
+    #[test]
+    fn a_static_pod_has_the_uid_of_its_kubelet() {
+        let cases = [
+            ("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef"),
+            // Whoever may annotate a pod must not make it another one.
+            ("6f1c9e52-0b7e-4f8e-9d6b-2f1f3c1d0a11", "mirror"),
+            ("", "mirror"),
+        ];
+        for (hash, expected) in cases {
+            let object =
+                json!({"metadata": {"name": "a", "uid": "mirror", "annotations": {"kubernetes.io/config.hash": hash}}});
+            let pod = pod(serde_json::from_value(object).expect("pod")).expect("named");
+            assert_eq!((pod.uid.as_str(), pod.kubelet_uid.as_str()), ("mirror", expected));
+        }
     }
 
     #[test]

@@ -52,10 +52,18 @@ fn host_paths(spec: &PodSpec) -> Vec<String> {
         .collect()
 }
 
+fn sharing_pids(name: &str) -> NodeProfile {
+    NodeProfile {
+        host_pid: true,
+        ..profile(name)
+    }
+}
+
 /// What no profile may have, whatever it opts into, but for the kernel's log.
 fn assert_confined(spec: &PodSpec) {
     assert_eq!(spec.automount_service_account_token, Some(false));
-    for host in [spec.host_pid, spec.host_network, spec.host_ipc] {
+    assert_ne!(spec.share_process_namespace, Some(true));
+    for host in [spec.host_network, spec.host_ipc] {
         assert_ne!(host, Some(true));
     }
     let pod = spec.security_context.clone().expect("pod security context");
@@ -241,4 +249,28 @@ fn a_profile_that_reads_the_kernels_log_is_privileged_and_no_other_is() {
     for other in [profile("default"), asking("asking")] {
         assert_confined(&pod_spec(&config(), &other));
     }
+}
+
+#[test]
+fn a_profile_that_shares_the_pid_namespace_has_a_user_of_its_own() {
+    let spec = pod_spec(&config(), &sharing_pids("gpu"));
+    assert_confined(&spec);
+    assert_eq!(spec.host_pid, Some(true));
+    assert_eq!(host_paths(&spec), [""; 0]);
+    let pod = spec.security_context.clone().expect("pod security context");
+    assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(true), Some(46_532)));
+    let args = spec.containers[0].args.clone().expect("args");
+    assert!(args.contains(&"--process-owners".to_owned()), "{args:?}");
+
+    let both = NodeProfile {
+        host_pid: true,
+        ..asking("gpu")
+    };
+    let spec = pod_spec(&config(), &both);
+    assert_confined(&spec);
+    assert_eq!(spec.host_pid, Some(true));
+    assert_eq!(
+        spec.security_context.expect("pod security context").run_as_user,
+        Some(0)
+    );
 }

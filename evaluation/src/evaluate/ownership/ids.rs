@@ -1,0 +1,48 @@
+//! Device ids and the GPUs of a node.
+
+use infmon_gpu::GpuSample;
+use infmon_samples::{DeviceId, DeviceName, GpuOwner};
+use std::collections::BTreeSet;
+
+/// An id for people.
+pub(super) fn short(device: &str) -> String {
+    match DeviceId::parse(device).map(|id| id.name) {
+        Some(DeviceName::Minor(minor)) => format!("/dev/nvidia{minor}"),
+        Some(DeviceName::Gpu(uuid)) => uuid.chars().take(12).collect(),
+        _ => device.chars().take(12).collect(),
+    }
+}
+
+/// Whether an id tells which of the GPUs it names, or that it is none of them.
+pub(super) fn tells(device: &str, gpus: &[GpuSample]) -> bool {
+    match DeviceId::parse(device).map(|id| id.name) {
+        Some(DeviceName::Gpu(_)) => true,
+        Some(DeviceName::Minor(_)) => !gpus.is_empty() && gpus.iter().all(|gpu| gpu.minor_number.is_some()),
+        Some(DeviceName::Mig(_)) | None => false,
+    }
+}
+
+/// Whether an id names this GPU or a part of it.
+pub(super) fn names_gpu(device: &str, gpu: &GpuSample) -> bool {
+    match DeviceId::parse(device).map(|id| id.name) {
+        Some(DeviceName::Gpu(uuid)) => uuid == gpu.uuid,
+        Some(DeviceName::Minor(minor)) => gpu.minor_number == Some(minor),
+        Some(DeviceName::Mig(_)) | None => false,
+    }
+}
+
+/// Whether an id is one share of several.
+pub(super) fn is_share(device: &str) -> bool {
+    DeviceId::parse(device).is_some_and(|id| id.shared)
+}
+
+/// How many pods of the kubelet's list have this GPU.
+pub(super) fn listed(gpu: &GpuSample, list: &[GpuOwner]) -> usize {
+    let has = |owner: &&GpuOwner| owner.devices.iter().any(|device| names_gpu(device, gpu));
+    let pods: BTreeSet<(&str, &str)> = list
+        .iter()
+        .filter(has)
+        .map(|owner| (owner.namespace.as_str(), owner.pod.as_str()))
+        .collect();
+    pods.len()
+}
