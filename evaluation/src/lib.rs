@@ -26,7 +26,7 @@ mod words;
 pub use capacity::{Capacity, NAMES_MAX};
 pub use credentials::NamedCredentials;
 pub use evaluate::{
-    Attribution, Finding, GpuVerdict, Input, Memory, Outcome, PodProcesses, Sharing, Verdict, evaluate,
+    Attribution, Finding, GpuVerdict, Input, Memory, Outcome, Part, PodProcesses, Sharing, Verdict, evaluate,
 };
 pub use hold::Hold;
 pub use mapping::{mapping, mapping_of};

@@ -1,6 +1,6 @@
 //! What the node daemons reported, with ages turned into moments on arrival.
 
-use crate::memory::{CacheRise, CacheTrend, GrowthTrend, HostObservation};
+use crate::memory::{CacheRise, CacheTrend, GrowthTrend, HostObservation, part_key};
 use crate::traffic::{Counter, LatencyKind, Part, Window};
 use crate::users::GpuUsers;
 use crate::{Moment, Place};
@@ -249,7 +249,7 @@ pub struct NodeObservation {
     pub users: GpuUsers,
     /// Lost clocks over time, by GPU uuid.
     pub throttle: BTreeMap<String, ThrottleHistory>,
-    /// Memory that is not free over time, by GPU uuid.
+    /// Memory that is not free over time, by GPU uuid; of a GPU that MIG divides, of each instance.
     pub memory: BTreeMap<String, GrowthTrend>,
     /// Servers.
     pub targets: BTreeMap<TargetId, TargetObservation>,
@@ -259,14 +259,23 @@ impl NodeObservation {
     /// Keeps what the GPUs had in use. Occupied is what is not free: it counts whoever took it, and the driver's own reserve.
     fn look_at_memory(&mut self, taken: Moment) {
         let mut known = std::mem::take(&mut self.memory);
-        let memory = |gpu: &GpuSample| gpu.memory_total_bytes.zip(gpu.memory_free_bytes);
-        for gpu in &self.gpus {
+        let mut look = |key: String, total: Option<u64>, free: Option<u64>| {
             // A moment without the numbers is a hole in the series and not its end.
-            let mut trend = known.remove(&gpu.uuid).unwrap_or_default();
-            if let Some((total, free)) = memory(gpu).filter(|(total, free)| free <= total) {
+            let mut trend = known.remove(&key).unwrap_or_default();
+            if let Some((total, free)) = total.zip(free).filter(|(total, free)| free <= total) {
                 trend.push(taken, total - free, total);
             }
-            self.memory.insert(gpu.uuid.clone(), trend);
+            self.memory.insert(key, trend);
+        };
+        for gpu in &self.gpus {
+            match &gpu.mig_instances {
+                None => look(gpu.uuid.clone(), gpu.memory_total_bytes, gpu.memory_free_bytes),
+                Some(instances) => {
+                    for part in instances {
+                        look(part_key(gpu, part), part.memory_total_bytes, part.memory_free_bytes);
+                    }
+                }
+            }
         }
     }
 

@@ -10,6 +10,10 @@ pub struct GpuProcess {
     pub pid: u32,
     /// Device memory it holds, bytes; `None` where the driver does not tell.
     pub used_bytes: Option<u64>,
+    /// GPU instance of MIG that it is on.
+    pub gpu_instance: Option<u32>,
+    /// Compute instance of MIG that it is on, by its number in the GPU instance.
+    pub compute_instance: Option<u32>,
     /// Whose it is; `None` where nobody can say, or nobody looks.
     pub owner: Option<ProcessOwner>,
 }

@@ -1,6 +1,7 @@
 //! One GPU at one moment, in vendor-neutral words. Unknown is `None`, never 0.
 
 use crate::health::GpuHealth;
+use crate::mig::MigInstance;
 use crate::process::GpuProcess;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,8 @@ pub struct GpuSample {
     pub processes: Option<Vec<GpuProcess>>,
     /// What the driver says of the state of the GPU and its memory.
     pub health: GpuHealth,
+    /// The parts that it is divided into; `None` while MIG is off, and where nobody tells.
+    pub mig_instances: Option<Vec<MigInstance>>,
 }
 
 /// State of the driver session of a node.

@@ -114,11 +114,15 @@ pub enum CallClass {
     Health,
     /// Registering for events, and waiting for the thread that listens to end.
     Events,
+    /// Which MIG devices there are.
+    Mig,
+    /// Use of MIG instances.
+    Gpm,
 }
 
 impl CallClass {
     /// Every class.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Init,
         Self::Shutdown,
         Self::Facts,
@@ -132,6 +136,8 @@ impl CallClass {
         Self::Processes,
         Self::Health,
         Self::Events,
+        Self::Mig,
+        Self::Gpm,
     ];
 
     /// Name used as a metric label.
@@ -151,6 +157,8 @@ impl CallClass {
             Self::Processes => "processes",
             Self::Health => "health",
             Self::Events => "events",
+            Self::Mig => "mig",
+            Self::Gpm => "gpm",
         }
     }
 }

@@ -62,7 +62,7 @@ impl Authority {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     Connected(NodeIdentity),
-    Report(String, Report),
+    Report(String, Box<Report>),
     Disconnected(String),
 }
 
@@ -89,7 +89,7 @@ impl Book {
 
     pub(crate) fn reports(&self, node: &str) -> Vec<Report> {
         let report = |event: &Event| match event {
-            Event::Report(from, report) if from == node => Some(report.clone()),
+            Event::Report(from, report) if from == node => Some(Report::clone(report)),
             _ => None,
         };
         self.events.lock().unwrap().iter().filter_map(report).collect()
@@ -131,7 +131,7 @@ impl NodeSessions for Book {
     }
 
     fn report(&self, node: &NodeIdentity, report: Report) {
-        self.add(Event::Report(node.node.clone(), report));
+        self.add(Event::Report(node.node.clone(), Box::new(report)));
     }
 
     fn disconnected(&self, node: &NodeIdentity) {

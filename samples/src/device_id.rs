@@ -18,6 +18,8 @@ pub struct DeviceId<'a> {
     pub name: DeviceName<'a>,
     /// It is one share of several (time-slicing, MPS): other pods may have the same GPU.
     pub shared: bool,
+    /// Number of the GPU instance of MIG that it is a part of, where the id has it.
+    pub gpu_instance: Option<u32>,
 }
 
 /// NVIDIA's driver for dynamic resource allocation.
@@ -56,11 +58,13 @@ fn plugin_device(id: &str) -> Option<DeviceId<'_>> {
         Some((device, replica)) => (device, number(replica).map(|_| true)?),
         None => (id, false),
     };
+    let mut gpu_instance = None;
     let name = if let Some(legacy) = device.strip_prefix("MIG-").filter(|rest| rest.starts_with("GPU-")) {
         let mut parts = legacy.split('/');
         let gpu = parts.next()?;
-        let instances = [parts.next()?, parts.next()?];
-        if parts.next().is_some() || instances.into_iter().any(|part| number(part).is_none()) {
+        gpu_instance = Some(number(parts.next()?)?);
+        number(parts.next()?)?;
+        if parts.next().is_some() {
             return None;
         }
         DeviceName::Gpu(gpu)
@@ -71,15 +75,20 @@ fn plugin_device(id: &str) -> Option<DeviceId<'_>> {
     } else {
         return None;
     };
-    Some(DeviceId { name, shared })
+    Some(DeviceId {
+        name,
+        shared,
+        gpu_instance,
+    })
 }
 
 fn gke_device(id: &str) -> Option<DeviceId<'_>> {
     let mut parts = id.strip_prefix("nvidia")?.split('/');
     let minor = number(parts.next()?)?;
     let mut part = parts.next();
+    let mut gpu_instance = None;
     if let Some(rest) = part.and_then(|part| part.strip_prefix("gi")) {
-        number(rest)?;
+        gpu_instance = Some(number(rest)?);
         part = parts.next();
     }
     let shared = part.is_some();
@@ -89,6 +98,7 @@ fn gke_device(id: &str) -> Option<DeviceId<'_>> {
     parts.next().is_none().then_some(DeviceId {
         name: DeviceName::Minor(minor),
         shared,
+        gpu_instance,
     })
 }
 
@@ -108,8 +118,11 @@ fn dra_device(device: &str) -> Option<DeviceId<'_>> {
         .split_once('-')
         .map_or((rest, None), |(minor, part)| (minor, Some(part)));
     let name = DeviceName::Minor(number(minor)?);
-    part.is_none_or(|part| part.starts_with("mig-"))
-        .then_some(DeviceId { name, shared: false })
+    part.is_none_or(|part| part.starts_with("mig-")).then_some(DeviceId {
+        name,
+        shared: false,
+        gpu_instance: None,
+    })
 }
 
 /// Digits and nothing else, unlike `str::parse`, which takes a sign.
@@ -155,7 +168,26 @@ mod tests {
             ("nvidia.com/gpu=MIG-7f0a", Mig("MIG-7f0a"), false),
         ];
         for (id, name, shared) in cases {
-            assert_eq!(DeviceId::parse(id), Some(DeviceId { name, shared }), "{id}");
+            let found = DeviceId::parse(id).map(|id| (id.name, id.shared));
+            assert_eq!(found, Some((name, shared)), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_gpu_instance_is_told_where_the_id_has_it() {
+        let cases = [
+            ("MIG-GPU-5f2c/3/0", Some(3)),
+            ("MIG-GPU-5f2c/3/0::1", Some(3)),
+            ("nvidia0/gi1", Some(1)),
+            ("nvidia3/gi2/vgpu0", Some(2)),
+            ("nvidia3/vgpu0", None),
+            ("GPU-5f2c::1", None),
+            ("MIG-7f0a", None),
+            // The last two numbers are profile and place.
+            ("gpu.nvidia.com/node-7/gpu-4-mig-1g10gb-19-0", None),
+        ];
+        for (id, gpu_instance) in cases {
+            assert_eq!(DeviceId::parse(id).unwrap().gpu_instance, gpu_instance, "{id}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::health::Seen;
 use super::ownership::{Ownership, Served};
-use super::{Attribution, Finding, Input, Outcome, PodProcesses, Sharing, anchor};
+use super::{Attribution, Finding, Input, Outcome, Part, PodProcesses, Sharing, anchor};
 use crate::words::{clause, clause_or, count};
 use crate::{Place, ResolvedEndpoint};
 use infmon_crds::v1alpha1::{ConditionType, reason};
@@ -31,12 +31,25 @@ pub struct GpuVerdict {
     pub sharing: Sharing,
     /// What the processes of these pods hold, by the name of the pod; one of which that is not known is left out.
     pub processes: BTreeMap<String, PodProcesses>,
+    /// The MIG instances that these pods have, where it is known which; none of a GPU that is not divided.
+    pub parts: Vec<Part>,
 }
 
 impl GpuVerdict {
     /// `GPU 3 (GPU-5f2c91e0) on node gpu-a7`.
     pub(crate) fn label(&self) -> String {
         label(&self.sample, &self.node)
+    }
+
+    /// `MIG instance 3 (MIG-7f0a1c22) of GPU 3 (GPU-5f2c91e0) on node gpu-a7`.
+    pub(crate) fn part_label(&self, part: &Part) -> String {
+        let uuid = part.instance.devices.first().map(|device| device.uuid.as_str());
+        let short: String = uuid.unwrap_or_default().chars().take(12).collect();
+        format!(
+            "MIG instance {} ({short}) of {}",
+            part.instance.gpu_instance,
+            self.label()
+        )
     }
 
     /// The sentence that says whom it serves.
@@ -153,6 +166,7 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
                 attribution,
                 sharing,
                 processes,
+                parts,
             } = ownership.served_by(sample);
             if pods.is_empty() {
                 continue;
@@ -173,6 +187,7 @@ pub(super) fn serving(input: &Input<'_>, stale_after: Duration) -> Serving {
                 attribution,
                 sharing,
                 processes,
+                parts,
             });
         }
     }
@@ -232,6 +247,8 @@ fn shared(sharing: Sharing) -> String {
         Sharing::NotTold => String::new(),
         Sharing::InShares => " (a share of it; others may have it too)".into(),
         Sharing::Pods(pods) => format!(" (shared by {pods} pods)"),
+        Sharing::Parts(Some(pods)) if pods > 1 => format!(" (by MIG, which divides it among {pods} pods)"),
+        Sharing::Parts(_) => " (by MIG, a part of it; others may have others)".into(),
     }
 }
 

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use gpus::GpuVerdict;
-pub use ownership::{Attribution, PodProcesses, Sharing};
+pub use ownership::{Attribution, Part, PodProcesses, Sharing};
 
 /// Everything a judgement is made of.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,8 @@
 //! Only GPUs that are known to serve the monitor by their id or by their processes are judged: on a node where any GPU may serve any pod, the idle one may be
 //! somebody else's.
 
-use super::gpus::Serving;
-use super::{Attribution, Finding, GpuVerdict, Input, Outcome, Sharing, anchor, clears, seconds_of, unknown};
+use super::gpus::{Serving, serves};
+use super::{Attribution, Finding, GpuVerdict, Input, Outcome, Part, Sharing, anchor, clears, seconds_of, unknown};
 use crate::words::count;
 use crate::{EndpointState, Hold, Place, Totals};
 use infmon_crds::v1alpha1::{ConditionType, reason};
@@ -29,8 +29,17 @@ type Active<'a> = BTreeMap<&'a str, f64>;
 /// Use of the GPUs of the active servers.
 struct Use<'a> {
     mean: f64,
-    gpus: usize,
-    least: (&'a GpuVerdict, u32),
+    /// How many GPUs, and how many MIG instances.
+    counted: (usize, usize),
+    least: Share<'a>,
+}
+
+/// Use of a GPU, or of a MIG instance.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    gpu: &'a GpuVerdict,
+    part: Option<&'a Part>,
+    percent: u32,
 }
 
 /// A server that runs requests while its GPUs are empty.
@@ -151,18 +160,40 @@ fn serves_any(gpu: &GpuVerdict, active: &Active<'_>) -> bool {
 }
 
 fn in_use<'a>(known: &[&'a GpuVerdict], active: &Active<'_>) -> Option<Use<'a>> {
-    let shares: Vec<(&GpuVerdict, u32)> = known
-        .iter()
-        .filter(|gpu| serves_any(gpu, active))
-        .filter_map(|gpu| Some((*gpu, gpu.sample.utilization_percent?)))
-        .collect();
-    let least = *shares.iter().min_by_key(|(_, share)| *share)?;
-    let sum: f64 = shares.iter().map(|(_, share)| f64::from(*share)).sum();
+    let theirs = known.iter().copied().filter(|gpu| serves_any(gpu, active));
+    let shares: Vec<Share<'_>> = theirs.flat_map(|gpu| shares(gpu, active)).collect();
+    let least = *shares.iter().min_by_key(|share| share.percent)?;
+    let sum: f64 = shares.iter().map(|share| f64::from(share.percent)).sum();
+    let parts = shares.iter().filter(|share| share.part.is_some()).count();
     Some(Use {
         mean: sum / shares.len() as f64,
-        gpus: shares.len(),
+        counted: (shares.len() - parts, parts),
         least,
     })
+}
+
+/// Use of a GPU, or with MIG of the instances on which the active servers are.
+fn shares<'a>(gpu: &'a GpuVerdict, active: &Active<'_>) -> Vec<Share<'a>> {
+    if gpu.sample.mig_instances.is_none() {
+        let whole = |percent| Share {
+            gpu,
+            part: None,
+            percent,
+        };
+        return gpu.sample.utilization_percent.map(whole).into_iter().collect();
+    }
+    let theirs = gpu
+        .parts
+        .iter()
+        .filter(|part| part.pods.iter().any(|pod| active.contains_key(pod.as_str())));
+    let part = |part: &'a Part| {
+        Some(Share {
+            gpu,
+            part: Some(part),
+            percent: part.instance.utilization_percent?,
+        })
+    };
+    theirs.filter_map(part).collect()
 }
 
 /// A server that uses none of the GPUs that it was given: each is empty, so that whose processes can be seen does not matter, or it is known
@@ -176,12 +207,12 @@ fn not_used<'a>(known: &[&'a GpuVerdict], active: &Active<'a>, serving: &Serving
             .collect();
         let seen = |gpu: &&GpuVerdict| serving.problems.iter().all(|(node, _)| *node != gpu.node);
         let first = *mine.first()?;
-        let unused = |gpu: &&GpuVerdict| empty(gpu).is_some() || has_no_process_of(gpu, server);
+        let unused = |gpu: &&GpuVerdict| empty(gpu, server).is_some() || has_no_process_of(gpu, server);
         (mine.iter().all(unused) && mine.iter().all(seen)).then_some(NotUsed {
             server,
             requests: *requests,
             gpu: first,
-            empty: empty(first),
+            empty: empty(first, server),
         })
     })
 }
@@ -205,28 +236,54 @@ fn unseen(totals: &Totals<'_>, active: &Active<'_>, serving: &Serving) -> Option
         Attribution::Process => None,
         Attribution::Device => {
             let mut pods = gpu.pods.iter().filter(|pod| active.contains_key(pod.as_str()));
-            if pods.all(|pod| gpu.processes.contains_key(pod)) {
-                None
-            } else if gpu.sample.memory_used_bytes.is_none() {
+            let pod = pods.find(|pod| !gpu.processes.contains_key(*pod))?;
+            let shared = matches!(gpu.sharing, Sharing::InShares | Sharing::Pods(_));
+            if !tells_memory_of(gpu, pod) {
                 Some(format!(
                     "The driver does not tell the memory in use of {}.",
                     gpu.label()
                 ))
-            } else if gpu.sharing == Sharing::NotTold || empty(gpu).is_some() {
-                None
-            } else {
+            } else if shared && empty(gpu, pod).is_none() {
                 Some(format!(
                     "Nobody tells whose memory is in use on {}, which pods share.",
                     gpu.label()
                 ))
+            } else {
+                None
             }
         }
     })
 }
 
-/// What is in use of a GPU that nobody computes on, bytes; `None` for all others.
-fn empty(gpu: &GpuVerdict) -> Option<u64> {
+/// The MIG instances that a pod has.
+fn parts_of<'a>(gpu: &'a GpuVerdict, pod: &str) -> impl Iterator<Item = &'a Part> {
+    gpu.parts
+        .iter()
+        .filter(move |part| part.pods.iter().any(|name| name == pod))
+}
+
+/// Whether the memory in use is told, of a GPU, or of the MIG instances of a pod.
+fn tells_memory_of(gpu: &GpuVerdict, pod: &str) -> bool {
+    if gpu.sample.mig_instances.is_none() {
+        return gpu.sample.memory_used_bytes.is_some();
+    }
+    let mut parts = parts_of(gpu, pod).peekable();
+    parts.peek().is_some() && parts.all(|part| part.instance.memory_used_bytes.is_some())
+}
+
+/// What is in use, bytes, of a GPU that nobody computes on, or of MIG instances of this pod of which that is so; `None` for all others.
+fn empty(gpu: &GpuVerdict, pod: &str) -> Option<u64> {
     let sample = &gpu.sample;
+    if sample.mig_instances.is_some() {
+        let mut parts = parts_of(gpu, pod).peekable();
+        let first = parts.peek()?.instance.memory_used_bytes;
+        let idle = |part: &Part| {
+            part.instance.memory_used_bytes.is_some_and(|used| used < LEAST_IN_USE)
+                && part.instance.utilization_percent.is_none_or(|share| share == 0)
+                && part.processes.is_none_or(|processes| processes == 0)
+        };
+        return first.filter(|_| parts.all(idle));
+    }
     let idle = sample.utilization_percent.is_none_or(|share| share == 0)
         && sample.processes.as_ref().is_none_or(Vec::is_empty);
     sample.memory_used_bytes.filter(|used| idle && *used < LEAST_IN_USE)
@@ -243,7 +300,10 @@ fn not_used_message(found: &NotUsed<'_>) -> String {
     } else {
         format!("{:.0} requests run", found.requests)
     };
-    let label = found.gpu.label();
+    let label = match parts_of(found.gpu, found.server).next() {
+        Some(part) => found.gpu.part_label(part),
+        None => found.gpu.label(),
+    };
     let unused = match (found.empty, found.gpu.sharing) {
         (Some(used), _) => format!(
             "its GPU is empty: {label} has {} MiB in use and computes nothing",
@@ -251,7 +311,9 @@ fn not_used_message(found: &NotUsed<'_>) -> String {
         ),
         (None, Sharing::Pods(pods)) => format!("no process of it holds memory on {label}, which {pods} pods share"),
         (None, Sharing::InShares) => format!("no process of it holds memory on {label}, of which it was given a share"),
-        (None, Sharing::NotTold) => format!("no process of it holds memory on {label}, which it was given"),
+        (None, Sharing::NotTold | Sharing::Parts(_)) => {
+            format!("no process of it holds memory on {label}, which it was given")
+        }
     };
     format!(
         "{running} on pod {}, and {unused}. Next: see in the log of the server why it computes on the CPU (an image without CUDA; \
@@ -262,22 +324,29 @@ fn not_used_message(found: &NotUsed<'_>) -> String {
 }
 
 fn computes(value: &Use<'_>) -> String {
-    format!(
-        "{} {} {:.0}% of the time while requests run",
-        count(value.gpus, "GPU"),
-        if value.gpus == 1 { "computes" } else { "compute" },
-        value.mean
-    )
+    let (gpus, parts) = value.counted;
+    let counted = match (gpus, parts) {
+        (gpus, 0) => count(gpus, "GPU"),
+        (0, parts) => count(parts, "MIG instance"),
+        (gpus, parts) => format!("{} and {}", count(gpus, "GPU"), count(parts, "MIG instance")),
+    };
+    let verb = if gpus + parts == 1 { "computes" } else { "compute" };
+    format!("{counted} {verb} {:.0}% of the time while requests run", value.mean)
 }
 
 fn low_message(value: &Use<'_>, numbers: &str) -> String {
-    let (gpu, share) = value.least;
+    let Share { gpu, part, percent } = value.least;
+    let (label, serves) = match part {
+        Some(part) => (
+            gpu.part_label(part),
+            serves(&part.pods, &Attribution::Device, Sharing::NotTold),
+        ),
+        None => (gpu.label(), gpu.serves()),
+    };
     format!(
-        "{} {numbers}, least {} with {share}%. {} Next: fewer replicas for the same requests, or see what the servers wait for (CPU, \
+        "{} {numbers}, least {label} with {percent}%. {serves} Next: fewer replicas for the same requests, or see what the servers wait for (CPU, \
          network, tokenizer). {}",
         computes(value),
-        gpu.label(),
-        gpu.serves(),
         anchor(reason::LOW_UTILIZATION)
     )
 }

@@ -14,6 +14,7 @@ mod latency;
 mod memory_growth;
 mod memory_risk;
 mod metric;
+mod mig;
 mod minute;
 mod ownership;
 mod partial;

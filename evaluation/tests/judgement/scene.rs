@@ -1,12 +1,18 @@
 //! A monitor, its servers and its GPUs over time.
 
+// Another test has this file by its path.
+#[path = "scene/gpu.rs"]
+mod gpu;
+
+pub(crate) use gpu::{Gpu, gpu};
+
 use infmon_crds::v1alpha1::{ConditionType, InferenceMonitorSpec, Thresholds};
 use infmon_engines::{Engine, EngineSample, Mapping};
 use infmon_evaluation::metric::{self, Metric, Reading};
 use infmon_evaluation::{
     Finding, Input, Memory, Moment, Observations, Outcome, Place, Resolution, ResolvedEndpoint, Verdict, evaluate,
 };
-use infmon_gpu::{DriverState, GpuProcess, GpuSample, ProcessOwner, ThrottleCause, ThrottleCounter};
+use infmon_gpu::{DriverState, GpuSample};
 use infmon_samples::{
     Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, HostMemory, NodeIdentity, Observation,
     ProcessLookup, Recognition, Report, Scheme, Target, TargetId, TargetReport,
@@ -160,76 +166,6 @@ impl Server {
             recognition.missing = series.iter().map(|name| (*name).to_owned()).collect();
             recognition.hint = hint.into();
         }
-        self
-    }
-}
-
-/// One GPU, with the share of time that it loses by cause.
-#[derive(Clone, Debug)]
-pub(crate) struct Gpu {
-    node: String,
-    pub(crate) sample: GpuSample,
-    duty: BTreeMap<ThrottleCause, f64>,
-}
-
-pub(crate) fn gpu(node: &str, index: u32, uuid: &str) -> Gpu {
-    let gib = 1_u64 << 30;
-    let counter = |cause| ThrottleCounter { cause, nanoseconds: 0 };
-    Gpu {
-        node: node.into(),
-        sample: GpuSample {
-            index,
-            uuid: uuid.into(),
-            name: "NVIDIA H100".into(),
-            memory_total_bytes: Some(80 * gib),
-            memory_free_bytes: Some(6 * gib),
-            utilization_percent: Some(97),
-            sm_clock_mhz: Some(1065),
-            sm_clock_max_mhz: Some(1980),
-            power_milliwatts: Some(650_000),
-            power_limit_milliwatts: Some(700_000),
-            power_limit_default_milliwatts: Some(700_000),
-            temperature_celsius: Some(91),
-            temperature_margin_celsius: Some(-2),
-            throttle: ThrottleCause::ALL.map(counter).to_vec(),
-            ..GpuSample::default()
-        },
-        duty: BTreeMap::new(),
-    }
-}
-
-impl Gpu {
-    pub(crate) fn loses(mut self, cause: ThrottleCause, share: f64) -> Self {
-        self.duty.insert(cause, share);
-        self
-    }
-
-    /// A process holds so much; `owner` is the name of a server, `machine` or `?`.
-    pub(crate) fn process(self, pid: u32, owner: &str, mib: u64) -> Self {
-        let owner = match owner {
-            "?" => None,
-            "machine" => Some(ProcessOwner::Machine),
-            pod => Some(ProcessOwner::Pod {
-                uid: format!("uid-{pod}"),
-                container: None,
-            }),
-        };
-        self.with(|sample| {
-            sample.processes.get_or_insert_default().push(GpuProcess {
-                pid,
-                used_bytes: Some(mib << 20),
-                owner,
-            });
-        })
-    }
-
-    /// Nobody computes on it.
-    pub(crate) fn without_processes(self) -> Self {
-        self.with(|sample| sample.processes = Some(Vec::new()))
-    }
-
-    pub(crate) fn with(mut self, change: impl FnOnce(&mut GpuSample)) -> Self {
-        change(&mut self.sample);
         self
     }
 }

@@ -234,6 +234,7 @@ impl Day {
         let some = |value: u64| model.data_centre.then_some(value);
         Second {
             gpu: GpuSample {
+                mig_instances: None,
                 index: 0,
                 uuid: uuid(),
                 minor_number: Some(0),
@@ -308,13 +309,12 @@ impl Day {
         let server = GpuProcess {
             pid: self.pid,
             used_bytes: Some(used),
-            owner: None,
+            ..GpuProcess::default()
         };
         // Somebody looks with nvidia-smi or a notebook now and then.
         let guest = self.random.is_multiple_of(97).then_some(GpuProcess {
             pid: 9_999,
-            used_bytes: None,
-            owner: None,
+            ..GpuProcess::default()
         });
         std::iter::once(server).chain(guest).collect()
     }

@@ -7,8 +7,9 @@ use nvml_wrapper::enums::device::DeviceArchitecture;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
-use super::failure::Failure;
+use super::failure::{Failure, optional};
 use super::heart::Calls;
+use super::mig::MigReader;
 use super::raw::{self, FieldBatch, Numbering, ProcessList};
 use crate::health::{GpuHealth, RecoveryAction};
 use crate::kernel_log::PciAddress;
@@ -52,6 +53,7 @@ pub(super) struct GpuReader<'nvml> {
     health_fields: FieldBatch,
     process_list: ProcessList,
     processes: Option<Vec<GpuProcess>>,
+    mig: MigReader<'nvml>,
     /// Read with the slow calls, since it changes rarely.
     memory_clock_mhz: Option<u32>,
     /// Read with the slow calls, since nothing is concluded from it.
@@ -118,6 +120,7 @@ impl<'nvml> GpuReader<'nvml> {
             health_fields: FieldBatch::new(numbering, &HEALTH),
             process_list: ProcessList::new(),
             processes: None,
+            mig: MigReader::new(nvml),
             memory_clock_mhz: None,
             clocks_event_reasons: None,
             slow_due: next_slow,
@@ -202,7 +205,10 @@ impl<'nvml> GpuReader<'nvml> {
             sample.memory_free_bytes = Some(memory.free);
             sample.memory_used_bytes = Some(memory.used);
         }
-        if let Some(rates) = optional(calls.run(CallClass::Utilization, || device.utilization_rates()))? {
+        // With MIG the driver tells no use of the whole GPU.
+        if self.mig.instances().is_none()
+            && let Some(rates) = optional(calls.run(CallClass::Utilization, || device.utilization_rates()))?
+        {
             sample.utilization_percent = Some(rates.gpu);
             sample.memory_utilization_percent = Some(rates.memory);
         }
@@ -229,6 +235,7 @@ impl<'nvml> GpuReader<'nvml> {
         sample.power_limit_milliwatts = sample.power_limit_milliwatts.or(self.power_limits.0);
         sample.power_limit_default_milliwatts = sample.power_limit_default_milliwatts.or(self.power_limits.1);
         sample.processes.clone_from(&self.processes);
+        sample.mig_instances = self.mig.instances().cloned();
         Ok(Reading::Sample(Box::new(sample)))
     }
 
@@ -275,7 +282,15 @@ impl<'nvml> GpuReader<'nvml> {
             self.slow_due += process_period;
         }
         let (nvml, device) = (self.nvml, &self.device);
-        self.processes = optional(calls.run(CallClass::Processes, || self.process_list.read(nvml, device)))?;
+        let list = optional(calls.run(CallClass::Processes, || self.process_list.read(nvml, device)))?;
+        self.processes = match list {
+            Some(list) if !list.is_empty() => {
+                let clients = calls.run(CallClass::Processes, || self.process_list.read_clients(nvml, device));
+                Some(with_clients(list, optional(clients)?.unwrap_or_default()))
+            }
+            list => list,
+        };
+        self.mig.read(device, calls)?;
         self.memory_clock_mhz = optional(calls.run(CallClass::Clocks, || device.clock_info(Clock::Memory)))?;
         self.clocks_event_reasons =
             optional(calls.run(CallClass::EventReasons, || raw::clocks_event_reasons(nvml, device)))?;
@@ -352,15 +367,17 @@ fn margin(slowdown_celsius: u32, celsius: u32) -> Option<i32> {
     slowdown.checked_sub(now)
 }
 
-fn is_refused(error: &NvmlError) -> bool {
-    Failure::of(error) == Failure::Refused
+/// Adds the clients of a Multi-Process Service that are not in the list already.
+fn with_clients(mut list: Vec<GpuProcess>, clients: Vec<GpuProcess>) -> Vec<GpuProcess> {
+    for client in clients {
+        let same = |known: &GpuProcess| (known.pid, known.gpu_instance) == (client.pid, client.gpu_instance);
+        if !list.iter().any(same) {
+            list.push(client);
+        }
+    }
+    list
 }
 
-/// A value that this GPU may not have; only what ends the session stays an error.
-fn optional<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if Failure::of(&error).ends_session() => Err(error),
-        Err(_) => Ok(None),
-    }
+fn is_refused(error: &NvmlError) -> bool {
+    Failure::of(error) == Failure::Refused
 }

@@ -52,6 +52,15 @@ impl Failure {
     }
 }
 
+/// A value that this GPU may not have; only what ends the session stays an error.
+pub(super) fn optional<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if Failure::of(&error).ends_session() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Why there is no session, and whether only an administrator can change that.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {

@@ -26,6 +26,8 @@ pub(super) struct MigReader<'nvml> {
     /// By the index under which the driver enumerates them; none where there is none.
     slots: Vec<Option<Slot<'nvml>>>,
     gpm: Gpm<'nvml>,
+    /// The GPU does not have MIG at all, so that nobody asks again.
+    absent: bool,
     /// As read last; `None` while MIG is off, or nobody tells.
     instances: Option<Vec<MigInstance>>,
 }
@@ -44,6 +46,7 @@ impl<'nvml> MigReader<'nvml> {
             nvml,
             slots: Vec::new(),
             gpm: Gpm::new(nvml),
+            absent: false,
             instances: None,
         }
     }
@@ -56,7 +59,14 @@ impl<'nvml> MigReader<'nvml> {
     /// Reads which instances there are, their memory and their use. Only what the GPU itself answers ends the session: a MIG device that
     /// was destroyed may answer anything.
     pub(super) fn read(&mut self, gpu: &Device<'nvml>, calls: &mut Calls<'_>) -> Result<(), NvmlError> {
-        let mode = optional(calls.run(CallClass::Mig, || gpu.mig_mode()))?;
+        if self.absent {
+            return Ok(());
+        }
+        let mode = calls.run(CallClass::Mig, || gpu.mig_mode());
+        self.absent = mode
+            .as_ref()
+            .is_err_and(|error| Failure::of(error) == Failure::Unsupported);
+        let mode = optional(mode)?;
         if mode.is_none_or(|mode| mode.current != ENABLED) {
             self.slots.clear();
             self.gpm.forget();

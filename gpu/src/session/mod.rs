@@ -7,9 +7,11 @@
 mod device;
 mod events;
 mod failure;
+mod gpm;
 mod heart;
 mod known;
 mod library;
+mod mig;
 mod raw;
 mod worker;
 

@@ -4,9 +4,9 @@
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
-    nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlMarginTemperature_t, nvmlProcessInfo_t,
+    nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlMarginTemperature_t, nvmlProcessInfo_t,
     nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, nvmlReturn_enum_NVML_ERROR_UNKNOWN, nvmlReturn_enum_NVML_SUCCESS,
-    nvmlTemperature_t, nvmlValue_t, nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE,
+    nvmlReturn_t, nvmlTemperature_t, nvmlValue_t, nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE as DOUBLE,
     nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT as SIGNED_INT,
     nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG as SIGNED_LONG_LONG,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT as UNSIGNED_INT,
@@ -14,6 +14,8 @@ use nvml_wrapper_sys::bindings::{
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG as UNSIGNED_LONG_LONG,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_SHORT as UNSIGNED_SHORT,
 };
+
+use std::ffi::c_uint;
 
 use crate::process::GpuProcess;
 
@@ -161,6 +163,25 @@ pub(super) fn temperature(nvml: &Nvml, device: &Device<'_>) -> Result<u32, NvmlE
     u32::try_from(sensor.temperature).map_err(|_| NvmlError::NoData)
 }
 
+/// Number of the GPU instance of a MIG device.
+pub(super) fn gpu_instance_id(nvml: &Nvml, device: &Device<'_>) -> Result<u32, NvmlError> {
+    let get = nvml_sym(nvml.lib().nvmlDeviceGetGpuInstanceId.as_ref())?;
+    let mut id = NO_INSTANCE;
+    // SAFETY: the handle came from `nvml`, which is borrowed, and the result is written to a local. NVML refuses handles of MIG devices that
+    // were destroyed.
+    nvml_try(unsafe { get(device.handle(), &raw mut id) })?;
+    Some(id).filter(|id| *id != NO_INSTANCE).ok_or(NvmlError::NoData)
+}
+
+/// Number of the compute instance of a MIG device, within its GPU instance.
+pub(super) fn compute_instance_id(nvml: &Nvml, device: &Device<'_>) -> Result<u32, NvmlError> {
+    let get = nvml_sym(nvml.lib().nvmlDeviceGetComputeInstanceId.as_ref())?;
+    let mut id = NO_INSTANCE;
+    // SAFETY: as for the GPU instance.
+    nvml_try(unsafe { get(device.handle(), &raw mut id) })?;
+    Some(id).filter(|id| *id != NO_INSTANCE).ok_or(NvmlError::NoData)
+}
+
 /// What the driver tells of as it happens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RawEvent {
@@ -251,6 +272,9 @@ impl Drop for EventSet<'_> {
     }
 }
 
+/// A call that lists processes.
+type GetProcesses = unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_t) -> nvmlReturn_t;
+
 /// Process list with its own buffer: one call where the wrapper makes two, and this is the slow one.
 pub(super) struct ProcessList {
     buffer: Vec<nvmlProcessInfo_t>,
@@ -273,10 +297,20 @@ impl ProcessList {
     /// Processes with a compute context on this GPU.
     pub(super) fn read(&mut self, nvml: &Nvml, device: &Device<'_>) -> Result<Vec<GpuProcess>, NvmlError> {
         let get = nvml_sym(nvml.lib().nvmlDeviceGetComputeRunningProcesses_v3.as_ref())?;
+        self.list(*get, device)
+    }
+
+    /// Clients of a Multi-Process Service on this GPU, which need not be in the other list.
+    pub(super) fn read_clients(&mut self, nvml: &Nvml, device: &Device<'_>) -> Result<Vec<GpuProcess>, NvmlError> {
+        let get = nvml_sym(nvml.lib().nvmlDeviceGetMPSComputeRunningProcesses_v3.as_ref())?;
+        self.list(*get, device)
+    }
+
+    fn list(&mut self, get: GetProcesses, device: &Device<'_>) -> Result<Vec<GpuProcess>, NvmlError> {
         // The list may grow between the calls.
         for _ in 0..3 {
             let mut count = u32::try_from(self.buffer.len()).map_err(|_| NvmlError::InvalidArg)?;
-            // SAFETY: the handle belongs to `nvml`, which is borrowed, and the array has `count` entries.
+            // SAFETY: function and handle belong to the same `Nvml`, which both callers borrow, and the array has `count` entries.
             let answer = unsafe { get(device.handle(), &raw mut count, self.buffer.as_mut_ptr()) };
             if answer == nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE {
                 self.buffer
@@ -291,10 +325,12 @@ impl ProcessList {
 }
 
 fn process(info: &nvmlProcessInfo_t) -> GpuProcess {
-    let used_bytes = Some(info.usedGpuMemory).filter(|used| *used != NOT_AVAILABLE);
+    let instance = |number: u32| Some(number).filter(|number| *number != NO_INSTANCE);
     GpuProcess {
         pid: info.pid,
-        used_bytes,
+        used_bytes: Some(info.usedGpuMemory).filter(|used| *used != NOT_AVAILABLE),
+        gpu_instance: instance(info.gpuInstanceId),
+        compute_instance: instance(info.computeInstanceId),
         ..GpuProcess::default()
     }
 }

@@ -77,6 +77,7 @@ fn expected(profile: Profile, gpu: &Gpu, driver: &Driver) -> GpuSample {
     };
     let memory = |mib: u64| driver.memory.then_some(mib * MIB);
     GpuSample {
+        mig_instances: None,
         index: 0,
         uuid: gpu.uuid.clone(),
         minor_number: Some(0),
@@ -102,6 +103,7 @@ fn expected(profile: Profile, gpu: &Gpu, driver: &Driver) -> GpuSample {
             vec![GpuProcess {
                 pid: 4_711,
                 used_bytes: Some(1_024 * MIB),
+                ..GpuProcess::default()
             }]
         }),
         health: GpuHealth {

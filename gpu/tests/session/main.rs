@@ -5,5 +5,6 @@
 mod driver_trouble;
 mod drivers;
 mod faults;
+mod mig;
 mod played;
 mod values;

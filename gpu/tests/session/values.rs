@@ -77,6 +77,7 @@ fn every_value_of_an_h100_arrives() {
             page_retirement_pending: None,
             xid_events: Some(true),
         },
+        mig_instances: None,
     };
     assert_eq!(*sample, expected);
     assert!(sample.energy_millijoules.is_some());
@@ -90,8 +91,8 @@ fn every_value_of_an_h100_arrives() {
         CallClass::ALL
             .iter()
             .copied()
-            // The draw is a field of this GPU.
-            .filter(|class| !matches!(class, CallClass::Shutdown | CallClass::Power))
+            // The draw is a field of this GPU, and it has no MIG.
+            .filter(|class| !matches!(class, CallClass::Shutdown | CallClass::Power | CallClass::Gpm))
             .collect::<Vec<_>>()
     );
     for calls in &snapshot.calls {

@@ -2,6 +2,7 @@
 
 use super::faults::{decode_health, decode_incident, decode_outage, encode_health, encode_incident, encode_outage};
 use super::microseconds;
+use super::mig::{decode_instances, encode_instances};
 use super::owners::{decode_owners, encode_owners};
 use super::processes::{decode_lookup, decode_processes, encode_lookup, encode_processes};
 use crate::wire;
@@ -164,6 +165,7 @@ fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
         clocks_event_reasons,
         processes,
         health,
+        mig_instances,
     } = sample;
     wire::GpuSample {
         index: *index,
@@ -189,6 +191,7 @@ fn encode_sample(sample: &GpuSample) -> wire::GpuSample {
         minor_number: *minor_number,
         memory_used_bytes: *memory_used_bytes,
         health: Some(encode_health(health)),
+        mig_instances: mig_instances.as_deref().map(encode_instances),
     }
 }
 
@@ -217,5 +220,6 @@ fn decode_sample(sample: wire::GpuSample) -> GpuSample {
         clocks_event_reasons: sample.clocks_event_reasons,
         processes: sample.processes.map(decode_processes),
         health: decode_health(sample.health),
+        mig_instances: sample.mig_instances.map(decode_instances),
     }
 }

@@ -9,6 +9,7 @@ mod faults;
 mod gpu;
 mod histogram;
 mod mapping;
+mod mig;
 mod owners;
 mod plan;
 mod processes;

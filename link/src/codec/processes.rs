@@ -19,11 +19,19 @@ pub(super) fn decode_lookup(lookup: wire::ProcessLookup) -> ProcessLookup {
 
 pub(super) fn encode_processes(processes: &[GpuProcess]) -> wire::GpuProcesses {
     let encode = |process: &GpuProcess| {
-        let GpuProcess { pid, used_bytes, owner } = process;
+        let GpuProcess {
+            pid,
+            used_bytes,
+            gpu_instance,
+            compute_instance,
+            owner,
+        } = process;
         wire::GpuProcess {
             pid: *pid,
             used_bytes: *used_bytes,
             owner: owner.as_ref().map(encode_owner),
+            gpu_instance: *gpu_instance,
+            compute_instance: *compute_instance,
         }
     };
     wire::GpuProcesses {
@@ -35,6 +43,8 @@ pub(super) fn decode_processes(processes: wire::GpuProcesses) -> Vec<GpuProcess>
     let decode = |process: wire::GpuProcess| GpuProcess {
         pid: process.pid,
         used_bytes: process.used_bytes,
+        gpu_instance: process.gpu_instance,
+        compute_instance: process.compute_instance,
         owner: process.owner.map(decode_owner),
     };
     processes.processes.into_iter().map(decode).collect()

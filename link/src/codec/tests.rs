@@ -5,8 +5,8 @@ mod plan;
 use super::*;
 use infmon_engines::{Engine, EngineSample, Histogram, Latency};
 use infmon_gpu::{
-    DriverProblem, DriverState, GpuFailure, GpuHealth, GpuProcess, GpuSample, IncidentKind, ProcessOwner,
-    RecoveryAction, ThrottleCause, ThrottleCounter,
+    DriverProblem, DriverState, GpuFailure, GpuHealth, GpuProcess, GpuSample, IncidentKind, MigDevice, MigInstance,
+    ProcessOwner, RecoveryAction, ThrottleCause, ThrottleCounter,
 };
 use infmon_samples::{
     Failure, FailureKind, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, HostMemory,
@@ -91,6 +91,8 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
             GpuProcess {
                 pid: 4711,
                 used_bytes: Some(1),
+                gpu_instance: Some(3),
+                compute_instance: Some(0),
                 owner: Some(ProcessOwner::Pod {
                     uid: "6f1c9e52-0b7e-4f8e-9d6b-2f1f3c1d0a11".to_owned(),
                     container: Some("c0".to_owned()),
@@ -99,6 +101,8 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
             GpuProcess {
                 pid: 4712,
                 used_bytes: Some(2),
+                gpu_instance: None,
+                compute_instance: None,
                 owner: Some(ProcessOwner::Pod {
                     uid: "0123".to_owned(),
                     container: None,
@@ -107,11 +111,15 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
             GpuProcess {
                 pid: 1,
                 used_bytes: Some(0),
+                gpu_instance: None,
+                compute_instance: None,
                 owner: Some(ProcessOwner::Machine),
             },
             GpuProcess {
                 pid: u32::MAX,
                 used_bytes: None,
+                gpu_instance: None,
+                compute_instance: None,
                 owner: None,
             },
         ]),
@@ -126,6 +134,26 @@ pub(crate) fn full_gpu_sample() -> GpuSample {
             page_retirement_pending: Some(false),
             xid_events: Some(true),
         },
+        mig_instances: Some(vec![
+            MigInstance {
+                gpu_instance: 3,
+                devices: vec![
+                    MigDevice {
+                        uuid: "MIG-7f0a".to_owned(),
+                        compute_instance: Some(0),
+                    },
+                    MigDevice {
+                        uuid: "MIG-7f0b".to_owned(),
+                        compute_instance: None,
+                    },
+                ],
+                memory_total_bytes: Some(4),
+                memory_free_bytes: Some(0),
+                memory_used_bytes: Some(3),
+                utilization_percent: Some(100),
+            },
+            MigInstance::default(),
+        ]),
     }
 }
 
@@ -225,6 +253,7 @@ pub(crate) fn full_report() -> Report {
                 GpuSample::default(),
                 GpuSample {
                     processes: Some(Vec::new()),
+                    mig_instances: Some(Vec::new()),
                     ..GpuSample::default()
                 },
             ],

@@ -21,6 +21,7 @@
 //! xid = 1:119                             # serial number and XID; told once, to those who listen by then; may be repeated
 //! event = 2:0x2:0                         # the same with the bit of the event and its data; `@3` at the end is a MIG instance
 //! process = 4711:65536                    # pid:MiB, `?` for unknown MiB; may be repeated
+//! mig = on:7:gpm                          # the keys of MIG are those of `src/mig.rs`
 //! fail = GpuLost                          # every call; `GpuLost@GetMemoryInfo` only that one; may be repeated
 //! hang = GetPowerUsage
 //! ```
@@ -31,6 +32,7 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use crate::codes::Call;
+use crate::mig;
 use crate::scenario::{Event, Failure, Gpu, Process, Scenario};
 
 const UNSUPPORTED: &str = "unsupported";
@@ -149,6 +151,7 @@ pub(crate) fn read_gpu(gpu: &mut Gpu, key: &str, value: &str) -> Result<(), Stri
             };
             gpu.events.push(event(serial, bits(kind)?, data)?);
         }
+        "mig" | "mig_device" | "mig_process" => mig::read(&mut gpu.mig, key, value)?,
         "clocks_event_reasons" => gpu.clocks_event_reasons = Some(bits(value)?),
         "process" => {
             let (pid, used) = value.split_once(':').ok_or("expected pid:MiB")?;
@@ -274,6 +277,9 @@ fn write_gpu(formatter: &mut fmt::Formatter<'_>, gpu: &Gpu) -> fmt::Result {
             Some(used) => writeln!(formatter, "process = {}:{used}", process.pid)?,
             None => writeln!(formatter, "process = {}:?", process.pid)?,
         }
+    }
+    if let Some(mig) = &gpu.mig {
+        mig::write(formatter, mig)?;
     }
     for failure in &gpu.fail {
         match &failure.call {

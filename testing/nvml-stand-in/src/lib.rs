@@ -10,11 +10,13 @@ mod codes;
 pub mod driver;
 pub mod format;
 mod install;
+mod mig;
 mod profiles;
 mod scenario;
 pub mod script;
 
 pub use codes::{Call, Cause, ReturnCode};
 pub use install::{LIBRARY_NAME, STATE_NAME, StandIn};
+pub use mig::{Mig, MigDevice};
 pub use profiles::Profile;
 pub use scenario::{Event, Failure, Gpu, Process, Scenario};

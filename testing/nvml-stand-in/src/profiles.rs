@@ -215,6 +215,7 @@ impl Profile {
                 .map(|cause| (*cause, None))
                 .collect::<BTreeMap<_, _>>(),
             processes: Vec::new(),
+            mig: None,
             fail: Vec::new(),
             hang: Vec::new(),
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::codes::{Call, Cause, ReturnCode};
+use crate::mig::Mig;
 
 /// Everything the stand-in answers. `Display` and `FromStr` are the state file.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +87,8 @@ pub struct Gpu {
     pub throttle: BTreeMap<Cause, Option<f64>>,
     /// Processes that compute on the GPU.
     pub processes: Vec<Process>,
+    /// MIG; `None` for a GPU that does not have it.
+    pub mig: Option<Mig>,
     /// Calls that fail, and how; no call named: all of them.
     pub fail: Vec<Failure>,
     /// Calls that do not return on this GPU.

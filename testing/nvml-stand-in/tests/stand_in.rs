@@ -1,6 +1,6 @@
 //! The state file survives a round trip and refuses what it does not know; the installed library exports what it should.
 
-use infmon_nvml_stand_in::{Cause, Event, Gpu, Process, Profile, ReturnCode, Scenario, StandIn, driver};
+use infmon_nvml_stand_in::{Cause, Event, Gpu, Mig, Process, Profile, ReturnCode, Scenario, StandIn, driver};
 
 #[test]
 fn every_profile_survives_the_round_trip() {
@@ -23,6 +23,13 @@ fn everything_that_goes_wrong_survives_the_round_trip() {
         pid: 12,
         used_mib: None,
     });
+    let mut mig = Mig::on(true).device("MIG-a", 3, 120).device("MIG-b", 4, 9000);
+    mig.devices[1].utilization = 35;
+    mig.devices[1].processes.push(Process {
+        pid: 13,
+        used_mib: Some(8000),
+    });
+    gpu.mig = Some(mig);
     gpu.clocks_event_reasons = Some(0x604);
     gpu = gpu.xid(119).event(Event::DOUBLE_BIT_ECC, 0);
     gpu.events[1].gpu_instance = Some(3);
@@ -53,6 +60,14 @@ fn a_line_that_is_not_understood_is_named() {
             "line 2: init_error: no such NVML return code: Tired",
         ),
         ("driver = 1\n[gpu 0]\nxid = 119", "line 3: xid: expected serial:number"),
+        (
+            "driver = 1\n[gpu 0]\nmig_device = 0:MIG-a:3:0:1:1:0",
+            "line 3: mig_device: expected mig before it",
+        ),
+        (
+            "driver = 1\n[gpu 0]\nmig = on",
+            "line 3: mig: expected other parts between colons",
+        ),
         ("# nothing", "line 1: no driver version"),
     ];
     for (text, message) in table {

@@ -2,8 +2,9 @@
 //!
 //! Engines that reserve nearly all of it ahead make the level say nothing: with them little free memory counts only when more is taken.
 
+use super::room::Room;
 use super::{Sign, full_in};
-use crate::evaluate::gpus::{GpuVerdict, Serving};
+use crate::evaluate::gpus::Serving;
 use crate::evaluate::{Input, clears, seconds_of};
 use crate::memory::{Growth, GrowthTrend, Unsure};
 use crate::{Hold, Moment, TargetObservation};
@@ -31,10 +32,10 @@ pub(super) fn tight_for(spec: &InferenceMonitorSpec) -> Duration {
     seconds_of(spec.thresholds.gpu_memory_headroom_mib.for_seconds)
 }
 
-/// A GPU whose memory grows towards its end.
+/// Memory that fills.
 #[derive(Clone, Copy)]
 struct Filling<'a> {
-    gpu: &'a GpuVerdict,
+    room: Room<'a>,
     free_bytes: u64,
     bytes_per_second: f64,
     time_to_exhaustion: Duration,
@@ -42,8 +43,8 @@ struct Filling<'a> {
 
 /// What the GPUs say.
 pub(super) struct Signs<'a> {
-    /// The GPU with the least free memory that counts, and that memory in bytes.
-    pub(super) tightest: Option<(&'a GpuVerdict, u64)>,
+    /// Where the least memory that counts is free, and how much in bytes.
+    pub(super) tightest: Option<(Room<'a>, u64)>,
     /// So little free memory is by design, and nothing takes more.
     reserved: bool,
     /// The GPU that is full first.
@@ -61,17 +62,14 @@ impl<'a> Signs<'a> {
             filling: None,
             unsure: None,
         };
-        for gpu in &gpus.verdicts {
-            let Some(free) = gpu.sample.memory_free_bytes else {
+        for room in gpus.verdicts.iter().flat_map(Room::of) {
+            let Some(free) = room.free() else {
                 continue;
             };
-            let trend = input
-                .observations
-                .node(&gpu.node)
-                .and_then(|node| node.memory.get(&gpu.sample.uuid));
+            let trend = room.trend(input);
             let may_grow = trend.is_some_and(GrowthTrend::may_grow);
             // Whose servers they are is looked up only where it matters, which is seldom.
-            let servers = (may_grow || free < bound).then(|| Servers::of(input, gpu));
+            let servers = (may_grow || free < bound).then(|| Servers::of(input, room));
             let growth = match (trend, &servers) {
                 (Some(trend), Some(servers)) if may_grow => match servers.warm_since() {
                     Some(since) => trend.judge(since, free),
@@ -92,7 +90,7 @@ impl<'a> Signs<'a> {
                         .is_none_or(|known| time_to_exhaustion < known.time_to_exhaustion);
                     if sooner {
                         signs.filling = Some(Filling {
-                            gpu,
+                            room,
                             free_bytes: free,
                             bytes_per_second,
                             time_to_exhaustion,
@@ -110,7 +108,7 @@ impl<'a> Signs<'a> {
             // What counts comes before what is by design.
             let before = (signs.reserved, signs.tightest.map_or(u64::MAX, |(_, free)| free));
             if signs.tightest.is_none() || (reserved, free) < before {
-                signs.tightest = Some((gpu, free));
+                signs.tightest = Some((room, free));
                 signs.reserved = reserved;
             }
         }
@@ -154,11 +152,11 @@ impl<'a> Signs<'a> {
             Some(filling) => format!(
                 "{} fills beyond what was in use before, by {}: {} MiB free, {}. {} Next: see which process grows (nvidia-smi \
                  --query-compute-apps=pid,used_memory --format=csv) and restart it before that.",
-                filling.gpu.label(),
+                filling.room.label(),
                 per_minute(filling.bytes_per_second),
                 filling.free_bytes >> 20,
                 full_in(filling.time_to_exhaustion),
-                filling.gpu.serves()
+                filling.room.serves()
             ),
         };
         Some(Sign {
@@ -172,11 +170,11 @@ impl<'a> Signs<'a> {
     }
 
     pub(super) fn headroom_sign(&self, input: &Input<'_>, hold: Hold) -> Option<Sign> {
-        let (gpu, free) = self.tightest.filter(|_| hold.is_raised())?;
+        let (room, free) = self.tightest.filter(|_| hold.is_raised())?;
         Some(Sign {
             reason: reason::LOW_HEADROOM,
             risk: OomRisk::Medium,
-            message: headroom_message(input, gpu, free),
+            message: headroom_message(input, room, free),
         })
     }
 
@@ -197,7 +195,7 @@ impl<'a> Signs<'a> {
             .map_or_else(String::new, |filling| {
                 format!(
                     ", {} fills by {} ({})",
-                    filling.gpu.label(),
+                    filling.room.label(),
                     per_minute(filling.bytes_per_second),
                     full_in(filling.time_to_exhaustion)
                 )
@@ -218,13 +216,13 @@ struct Servers {
 }
 
 impl Servers {
-    fn of(input: &Input<'_>, gpu: &GpuVerdict) -> Self {
+    fn of(input: &Input<'_>, room: Room<'_>) -> Self {
         let stale_after = seconds_of(input.spec.stale_after_seconds);
         let here = input
             .resolution
             .endpoints
             .iter()
-            .filter(|endpoint| gpu.pods.contains(&endpoint.name));
+            .filter(|endpoint| room.pods().contains(&endpoint.name));
         let known: Vec<Option<&TargetObservation>> = here
             .map(|endpoint| {
                 let target = endpoint.target.as_ref()?;
@@ -281,15 +279,14 @@ pub(super) fn per_minute(bytes_per_second: f64) -> String {
     }
 }
 
-fn headroom_message(input: &Input<'_>, gpu: &GpuVerdict, free: u64) -> String {
+fn headroom_message(input: &Input<'_>, room: Room<'_>, free: u64) -> String {
     let threshold = &input.spec.thresholds.gpu_memory_headroom_mib;
-    let total = gpu
-        .sample
-        .memory_total_bytes
+    let total = room
+        .total()
         .map_or_else(String::new, |total| format!(" of {} MiB", total >> 20));
     let numbers = format!(
         "{} has {} MiB free{total} (threshold {} MiB for {} s)",
-        gpu.label(),
+        room.label(),
         free >> 20,
         threshold.below,
         threshold.for_seconds
@@ -299,6 +296,6 @@ fn headroom_message(input: &Input<'_>, gpu: &GpuVerdict, free: u64) -> String {
     }
     format!(
         "{numbers}. {} Next: see what else allocates there (nvidia-smi); vLLM: lower --gpu-memory-utilization.",
-        gpu.serves()
+        room.serves()
     )
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod device;
 mod host;
+mod room;
 
 use super::gpus::Serving;
 use super::{Finding, Input, Outcome, anchor, unknown};

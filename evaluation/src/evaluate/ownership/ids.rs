@@ -1,6 +1,6 @@
 //! Device ids and the GPUs of a node.
 
-use infmon_gpu::GpuSample;
+use infmon_gpu::{GpuSample, MigInstance};
 use infmon_samples::{DeviceId, DeviceName, GpuOwner};
 use std::collections::BTreeSet;
 
@@ -18,7 +18,8 @@ pub(super) fn tells(device: &str, gpus: &[GpuSample]) -> bool {
     match DeviceId::parse(device).map(|id| id.name) {
         Some(DeviceName::Gpu(_)) => true,
         Some(DeviceName::Minor(_)) => !gpus.is_empty() && gpus.iter().all(|gpu| gpu.minor_number.is_some()),
-        Some(DeviceName::Mig(_)) | None => false,
+        Some(DeviceName::Mig(uuid)) => gpus.iter().any(|gpu| has_device(gpu, uuid)),
+        None => false,
     }
 }
 
@@ -27,8 +28,29 @@ pub(super) fn names_gpu(device: &str, gpu: &GpuSample) -> bool {
     match DeviceId::parse(device).map(|id| id.name) {
         Some(DeviceName::Gpu(uuid)) => uuid == gpu.uuid,
         Some(DeviceName::Minor(minor)) => gpu.minor_number == Some(minor),
-        Some(DeviceName::Mig(_)) | None => false,
+        Some(DeviceName::Mig(uuid)) => has_device(gpu, uuid),
+        None => false,
     }
+}
+
+/// The GPU instance of MIG that an id names on this GPU.
+pub(super) fn instance_of(device: &str, gpu: &GpuSample) -> Option<u32> {
+    let id = DeviceId::parse(device).filter(|_| names_gpu(device, gpu))?;
+    if let DeviceName::Mig(uuid) = id.name {
+        let mut instances = gpu.mig_instances.iter().flatten();
+        return instances
+            .find(|instance| has(instance, uuid))
+            .map(|instance| instance.gpu_instance);
+    }
+    id.gpu_instance
+}
+
+fn has_device(gpu: &GpuSample, uuid: &str) -> bool {
+    gpu.mig_instances.iter().flatten().any(|instance| has(instance, uuid))
+}
+
+fn has(instance: &MigInstance, uuid: &str) -> bool {
+    instance.devices.iter().any(|device| device.uuid == uuid)
 }
 
 /// Whether an id is one share of several.

@@ -4,8 +4,10 @@
 //! docs/conditions.md#whose-gpu.
 
 mod ids;
+mod parts;
 mod processes;
 
+pub use parts::Part;
 pub use processes::PodProcesses;
 
 use crate::words::{clause, seconds};
@@ -51,6 +53,8 @@ pub enum Sharing {
     InShares,
     /// So many pods have it, those of the monitor among them.
     Pods(usize),
+    /// It is divided by MIG, and so many pods have parts of it; `None` where nobody tells how many.
+    Parts(Option<usize>),
 }
 
 /// Whom a GPU serves.
@@ -64,6 +68,8 @@ pub(super) struct Served {
     pub(super) sharing: Sharing,
     /// What the processes of these pods hold, by the name of the pod; one of which that is not known is left out.
     pub(super) processes: BTreeMap<String, PodProcesses>,
+    /// The MIG instances that these pods have, where it is known which.
+    pub(super) parts: Vec<Part>,
 }
 
 /// An endpoint and the ids of its devices.
@@ -229,7 +235,10 @@ impl<'a> Ownership<'a> {
     /// What is left where neither id nor process tells: any endpoint that is on no other GPU, unless it is known whose all processes are.
     fn served_by_node(&self, gpu: &GpuSample) -> Served {
         let (endpoints, why): (Vec<&ResolvedEndpoint>, &str) = match &self.way {
-            Way::Node { others, why } if !others.iter().any(|device| names_gpu(device, gpu)) => {
+            // Of a GPU that is divided others have only parts.
+            Way::Node { others, why }
+                if gpu.mig_instances.is_some() || !others.iter().any(|device| names_gpu(device, gpu)) =>
+            {
                 let elsewhere = |endpoint: &ResolvedEndpoint| match self.processes {
                     Some(processes) => processes::is_complete(gpu) || processes.are_on_any(endpoint),
                     None => false,
@@ -269,6 +278,7 @@ impl<'a> Ownership<'a> {
             attribution,
             sharing,
             processes: BTreeMap::new(),
+            parts: Vec::new(),
         };
         for endpoint in endpoints {
             served.pods.push(endpoint.name.clone());
@@ -277,6 +287,13 @@ impl<'a> Ownership<'a> {
             {
                 served.processes.insert(endpoint.name.clone(), processes);
             }
+        }
+        if !matches!(served.attribution, Attribution::Node { .. }) {
+            let all = self.endpoints.iter().map(|(endpoint, ids)| (*endpoint, ids.as_slice()));
+            let mine: Vec<_> = all
+                .filter(|(endpoint, _)| served.pods.contains(&endpoint.name))
+                .collect();
+            served.parts = parts::parts(gpu, &mine, self.processes.is_some());
         }
         served
     }
@@ -304,6 +321,10 @@ impl<'a> Ownership<'a> {
         let seen = self.processes.map_or(0, |_| processes::pods_on(gpu));
         let pods = listed.unwrap_or(0).max(seen).max(by_id.len() + by_process);
         let in_shares = by_id.iter().any(|(_, id)| is_share(id));
+        if gpu.mig_instances.is_some() {
+            let told = listed.is_some() || self.processes.is_some();
+            return Sharing::Parts(told.then_some(pods));
+        }
         match pods {
             _ if in_shares && listed.is_none() && seen < 2 => Sharing::InShares,
             0 | 1 => Sharing::NotTold,

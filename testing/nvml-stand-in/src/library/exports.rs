@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use crate::codes::ReturnCode;
+use crate::instances;
 use crate::layout::{MarginTemperatureV1, Memory, MemoryV2, PciInfo, TemperatureV1, Utilization};
 use crate::scenario::Gpu;
 use crate::world::{World, call};
@@ -40,7 +41,7 @@ fn put_some<T>(target: *mut T, value: Option<T>) -> Answer {
     put(target, value.ok_or(ReturnCode::NOT_SUPPORTED)?)
 }
 
-fn put_text(target: *mut c_char, length: c_uint, text: &str) -> Answer {
+pub fn put_text(target: *mut c_char, length: c_uint, text: &str) -> Answer {
     if target.is_null() {
         return Err(ReturnCode::INVALID_ARG);
     }
@@ -169,7 +170,6 @@ macro_rules! text_of_gpu {
 
 text_of_gpu! {
     nvmlDeviceGetName: gpu => &gpu.name;
-    nvmlDeviceGetUUID: gpu => &gpu.uuid;
 }
 
 macro_rules! numbers_of_gpu {
@@ -228,6 +228,7 @@ extern "C" fn nvmlDeviceGetMemoryInfo(device: Device, memory: *mut Memory) -> u3
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: Device, memory: *mut MemoryV2) -> u32 {
+    let (device, slot) = instances::split(device);
     on_gpu("nvmlDeviceGetMemoryInfo_v2", device, |world, index| {
         let gpu = world.gpu(index)?;
         if memory.is_null() {
@@ -237,6 +238,10 @@ extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: Device, memory: *mut MemoryV2) 
         let version = unsafe { (*memory).version };
         if version != (size_of::<MemoryV2>() as c_uint | 2 << 24) {
             return Err(ReturnCode::ARGUMENT_VERSION_MISMATCH);
+        }
+        if let Some(slot) = slot {
+            let of_instance = instances::memory(world, index, slot)?;
+            return put(memory, MemoryV2 { version, ..of_instance });
         }
         let info = MemoryV2 {
             version,
@@ -253,7 +258,8 @@ extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: Device, memory: *mut MemoryV2) 
 extern "C" fn nvmlDeviceGetUtilizationRates(device: Device, utilization: *mut Utilization) -> u32 {
     on_gpu("nvmlDeviceGetUtilizationRates", device, |world, index| {
         let gpu = world.gpu(index)?;
-        let rates = gpu.utilization.map(|share| Utilization {
+        let whole = gpu.mig.as_ref().is_none_or(|mig| !mig.enabled);
+        let rates = gpu.utilization.filter(|_| whole).map(|share| Utilization {
             gpu: share,
             memory: gpu.memory_utilization.unwrap_or(0),
         });

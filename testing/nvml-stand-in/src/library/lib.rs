@@ -8,8 +8,12 @@ mod events;
 mod exports;
 #[path = "../format.rs"]
 mod format;
+mod gpm;
+mod instances;
 mod layout;
 mod lists;
+#[path = "../mig.rs"]
+mod mig;
 #[path = "../scenario.rs"]
 mod scenario;
 mod world;

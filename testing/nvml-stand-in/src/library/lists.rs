@@ -7,7 +7,7 @@ use crate::codes::{Cause, ReturnCode};
 use crate::driver;
 use crate::exports::{Answer, Device, MIB, on_gpu, put};
 use crate::layout::{FieldValue, ProcessInfo};
-use crate::scenario::Gpu;
+use crate::scenario::{Gpu, Process};
 use crate::world::World;
 
 const NO_INSTANCE: c_uint = u32::MAX;
@@ -84,24 +84,36 @@ extern "C" fn nvmlDeviceGetFieldValues(device: Device, count: c_int, values: *mu
     })
 }
 
+/// The processes of a GPU with the numbers of their GPU and compute instances; with MIG they are on its devices.
+fn processes(gpu: &Gpu) -> Vec<(Process, c_uint, c_uint)> {
+    let whole = gpu.processes.iter().map(|process| (*process, NO_INSTANCE, NO_INSTANCE));
+    let devices = gpu.mig.iter().filter(|mig| mig.enabled).flat_map(|mig| &mig.devices);
+    let parts = devices.flat_map(|device| {
+        let processes = device.processes.iter();
+        processes.map(|process| (*process, device.gpu_instance, device.compute_instance))
+    });
+    whole.chain(parts).collect()
+}
+
 fn put_processes(gpu: &Gpu, count: *mut c_uint, infos: *mut ProcessInfo) -> Answer {
+    let processes = processes(gpu);
     if count.is_null() {
         return Err(ReturnCode::INVALID_ARG);
     }
     // SAFETY: not null, and the caller sets the capacity of its array before the call.
-    let capacity = unsafe { count.replace(gpu.processes.len() as c_uint) } as usize;
-    if gpu.processes.is_empty() {
+    let capacity = unsafe { count.replace(processes.len() as c_uint) } as usize;
+    if processes.is_empty() {
         return Ok(());
     }
-    if infos.is_null() || capacity < gpu.processes.len() {
+    if infos.is_null() || capacity < processes.len() {
         return Err(ReturnCode::INSUFFICIENT_SIZE);
     }
-    for (position, process) in gpu.processes.iter().enumerate() {
+    for (position, (process, gpu_instance_id, compute_instance_id)) in processes.into_iter().enumerate() {
         let info = ProcessInfo {
             pid: process.pid,
             used_gpu_memory: process.used_mib.map_or(VALUE_NOT_AVAILABLE, |used| used * MIB),
-            gpu_instance_id: NO_INSTANCE,
-            compute_instance_id: NO_INSTANCE,
+            gpu_instance_id,
+            compute_instance_id,
         };
         // SAFETY: the array has at least as many entries as there are processes.
         unsafe { infos.add(position).write(info) };

@@ -1,5 +1,6 @@
 //! State of the library: the scenario as last read, and the counters that advance in real time.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::codes::{Call, Cause, ReturnCode};
 use crate::events::EventSets;
+use crate::gpm;
 use crate::scenario::{Gpu, Scenario};
 
 /// How often the state file is looked at.
@@ -24,6 +26,7 @@ static WORLD: Mutex<World> = Mutex::new(World {
     totals: Vec::new(),
     initialised: 0,
     event_sets: EventSets::new(),
+    gpm_samples: gpm::Samples::new(),
 });
 
 pub struct World {
@@ -37,6 +40,7 @@ pub struct World {
     /// Count of `nvmlInit` not yet matched by `nvmlShutdown`.
     pub initialised: u32,
     pub event_sets: EventSets,
+    pub gpm_samples: gpm::Samples,
 }
 
 /// Counters of a GPU at `World::since`.
@@ -44,6 +48,8 @@ pub struct World {
 struct Totals {
     throttle_nanoseconds: [f64; Cause::ALL.len()],
     energy_millijoules: f64,
+    /// By GPU instance of MIG.
+    mig_busy_seconds: BTreeMap<u32, f64>,
 }
 
 impl Totals {
@@ -52,6 +58,18 @@ impl Totals {
         let nanoseconds = elapsed.as_nanos() as f64;
         for (total, cause) in totals.throttle_nanoseconds.iter_mut().zip(Cause::ALL) {
             *total += gpu.throttle.get(&cause).copied().flatten().unwrap_or(0.0) * nanoseconds;
+        }
+        for mig in &gpu.mig {
+            let instances: BTreeMap<u32, u32> = mig
+                .devices
+                .iter()
+                .rev()
+                .map(|device| (device.gpu_instance, device.utilization))
+                .collect();
+            for (instance, utilization) in instances {
+                *totals.mig_busy_seconds.entry(instance).or_default() +=
+                    f64::from(utilization) / 100.0 * elapsed.as_secs_f64();
+            }
         }
         totals.energy_millijoules += f64::from(gpu.power_mw.unwrap_or(0)) * elapsed.as_secs_f64();
         totals
@@ -85,6 +103,12 @@ impl World {
     pub fn energy_millijoules(&self, index: usize) -> Option<u64> {
         self.gpu(index).ok()?.power_mw?;
         Some(self.totals_now(index)?.energy_millijoules as u64)
+    }
+
+    /// For how long a GPU instance of MIG has been busy since the library was loaded, seconds.
+    pub fn mig_busy_seconds(&self, index: usize, gpu_instance: u32) -> f64 {
+        let totals = self.totals_now(index);
+        totals.and_then(|totals| totals.mig_busy_seconds.get(&gpu_instance).copied()).unwrap_or(0.0)
     }
 
     fn totals_now(&self, index: usize) -> Option<Totals> {

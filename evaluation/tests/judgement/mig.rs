@@ -1,0 +1,192 @@
+//! GPUs that are divided by MIG: whose parts they are, and what is told of whom.
+
+use crate::ownership::{list, owner, serving};
+use crate::scene::{Gpu, Scene, assert_presentable, finding, gpu, scene, server, short};
+use infmon_crds::v1alpha1::ConditionType::{OomRisk, Throttled, Underutilized};
+use infmon_gpu::ThrottleCause::HardwareThermal;
+
+const UUID: &str = "GPU-10000000-x";
+const FINE: &str = "False BelowThreshold";
+
+/// GPU 0 with a full and an empty instance; it loses clocks.
+fn divided() -> Gpu {
+    gpu("n1", 0, UUID)
+        .loses(HardwareThermal, 0.5)
+        .with(|sample| sample.minor_number = Some(0))
+        .mig(3, "MIG-aaaaaaaa-1", 9600)
+        .mig(4, "MIG-bbbbbbbb-1", 120)
+}
+
+/// GPU 1, whole and cool.
+fn whole() -> Gpu {
+    gpu("n1", 1, "GPU-20000000-x").with(|sample| sample.minor_number = Some(1))
+}
+
+fn with(id: &str) -> Scene {
+    scene([server("a").device(id)]).gpu(divided()).gpu(whole())
+}
+
+#[test]
+fn an_id_of_a_part_names_the_gpu_that_it_is_a_part_of() {
+    let cases = [
+        ("MIG-aaaaaaaa-1", "GPU-10000000-x: a"),
+        ("MIG-bbbbbbbb-1::2", "GPU-10000000-x: a"),
+        ("nvidia.com/gpu=MIG-bbbbbbbb-1", "GPU-10000000-x: a"),
+        ("MIG-GPU-10000000-x/4/0", "GPU-10000000-x: a"),
+        ("nvidia0/gi4", "GPU-10000000-x: a"),
+        ("gpu.nvidia.com/n1/gpu-0-mig-1g10gb-19-0", "GPU-10000000-x: a"),
+        ("GPU-20000000-x", "GPU-20000000-x: a"),
+        // An instance that was destroyed: nobody can say of which GPU it was.
+        ("MIG-cccccccc-1", "GPU-10000000-x ~ a; GPU-20000000-x ~ a"),
+    ];
+    for (id, expected) in cases {
+        let verdict = with(id).run(70);
+        assert_eq!(serving(&verdict), expected, "{id}");
+        assert_presentable(&verdict);
+    }
+}
+
+#[test]
+fn lost_clocks_of_the_gpu_are_told_to_every_pod_on_it() {
+    let mut scene = scene([
+        server("a").device("MIG-aaaaaaaa-1"),
+        server("b").device("MIG-bbbbbbbb-1"),
+    ])
+    .gpu(divided())
+    .gpu(whole());
+    let verdict = scene.run(70);
+    let message = &finding(&verdict, Throttled).message;
+    assert_eq!(short(&verdict, Throttled), "True HardwareThermal");
+    let words = " It serves pod a, b (by MIG, a part of it; others may have others). Next: ";
+    assert!(message.contains(words), "{message}");
+
+    let message = finding(&with_kubelet().run(70), Throttled).message.clone();
+    let words = " It serves pod a (by MIG, which divides it among 2 pods). Next: ";
+    assert!(message.contains(words), "{message}");
+}
+
+/// The kubelet gives the other part to a pod of somebody else.
+fn with_kubelet() -> Scene {
+    let mut owners = list(&[("a", &["MIG-aaaaaaaa-1"])]);
+    owners.owners.push(owner("other", "b", &["MIG-bbbbbbbb-1"]));
+    scene([server("a")]).gpu(divided()).gpu(whole()).kubelet("n1", owners)
+}
+
+#[test]
+fn memory_of_a_part_is_told_only_to_who_has_it() {
+    let cases = [
+        ("the full one", "MIG-aaaaaaaa-1", "True LowHeadroom"),
+        (
+            "the full one by its older name",
+            "MIG-GPU-10000000-x/3/0",
+            "True LowHeadroom",
+        ),
+        ("the full one by its device file", "nvidia0/gi3", "True LowHeadroom"),
+        ("the empty one", "MIG-bbbbbbbb-1", FINE),
+        (
+            "which one is not known",
+            "gpu.nvidia.com/n1/gpu-0-mig-1g10gb-19-0",
+            FINE,
+        ),
+    ];
+    for (name, id, expected) in cases {
+        // The memory of the whole GPU says nothing of a part.
+        let low = divided().with(|sample| sample.memory_free_bytes = Some(1 << 20));
+        let mut scene = scene([server("a").device(id)]).gpu(low);
+        let verdict = scene.run(40);
+        let message = &finding(&verdict, OomRisk).message;
+        assert_eq!(short(&verdict, OomRisk), expected, "{name}: {message}");
+        assert_presentable(&verdict);
+    }
+    let mut scene = with_kubelet();
+    let message = finding(&scene.run(40), OomRisk).message.clone();
+    assert_eq!(
+        message,
+        "MIG instance 3 (MIG-aaaaaaaa) of GPU 0 (GPU-10000000) on node n1 has 256 MiB free of 9856 MiB (threshold 512 MiB for 30 s). \
+         It serves pod a. Next: see what else allocates there (nvidia-smi); vLLM: lower --gpu-memory-utilization. \
+         docs/conditions.md#lowheadroom"
+    );
+}
+
+#[test]
+fn processes_tell_which_part_it_is() {
+    let mut by_process = scene([server("a")])
+        .gpu(
+            divided()
+                .process(7, "a", 9000)
+                .on_instance(3)
+                .process(8, "b", 50)
+                .on_instance(4),
+        )
+        .gpu(whole().without_processes())
+        .looks_up("n1");
+    let verdict = by_process.run(70);
+    assert_eq!(serving(&verdict), "GPU-10000000-x by process: a");
+    assert_eq!(short(&verdict, OomRisk), "True LowHeadroom");
+    let message = &finding(&verdict, Throttled).message;
+    let words = " Processes of pod a were seen on it (by MIG, which divides it among 2 pods). Next: ";
+    assert!(message.contains(words), "{message}");
+    assert_presentable(&verdict);
+}
+
+/// The use of both instances.
+fn used(first: Option<u32>, second: Option<u32>) -> Gpu {
+    divided().with(|sample| {
+        let instances = sample.mig_instances.iter_mut().flatten();
+        for (instance, share) in instances.zip([first, second]) {
+            instance.utilization_percent = share;
+        }
+    })
+}
+
+#[test]
+fn use_is_that_of_the_part() {
+    let on_first = |gpu| scene([server("a").device("MIG-aaaaaaaa-1")]).gpu(gpu);
+    let cases = [
+        ("busy beside an idle one", on_first(used(Some(90), Some(0))), FINE),
+        (
+            "idle beside a busy one",
+            on_first(used(Some(10), Some(99))),
+            "True LowUtilization",
+        ),
+        (
+            "before Hopper nobody tells",
+            on_first(used(None, None)),
+            "Unknown NoGpuData",
+        ),
+        (
+            "120 MiB are more than an instance has that nobody uses",
+            scene([server("a").device("MIG-bbbbbbbb-1")]).gpu(used(None, None)),
+            "Unknown NoGpuData",
+        ),
+    ];
+    for (name, mut scene, expected) in cases {
+        let verdict = scene.run(601);
+        let message = &finding(&verdict, Underutilized).message;
+        assert_eq!(short(&verdict, Underutilized), expected, "{name}: {message}");
+        assert_presentable(&verdict);
+    }
+    let message = finding(&on_first(used(Some(10), Some(99))).run(601), Underutilized)
+        .message
+        .clone();
+    let words = "1 MIG instance computes 10% of the time while requests run (threshold 50% for 600 s), least MIG instance 3 (MIG-aaaaaaaa) \
+                 of GPU 0 (GPU-10000000) on node n1 with 10%. It serves pod a. Next: ";
+    assert!(message.starts_with(words), "{message}");
+}
+
+#[test]
+fn a_server_that_is_not_on_its_part_is_found() {
+    let empty = |gpu: Gpu| gpu.mig(5, "MIG-cccccccc-1", 13);
+    let mut on_cpu = scene([server("a").device("MIG-cccccccc-1").running(1.0)]).gpu(empty(used(Some(90), Some(90))));
+    let verdict = on_cpu.run(61);
+    assert_eq!(short(&verdict, Underutilized), "True GpuNotUsed");
+    let message = &finding(&verdict, Underutilized).message;
+    let words = "1 request runs on pod a, and its GPU is empty: MIG instance 5 (MIG-cccccccc) of GPU 0 (GPU-10000000) on node n1 has 13 MiB \
+                 in use and computes nothing. Next: ";
+    assert!(message.starts_with(words), "{message}");
+    assert_presentable(&verdict);
+    // The driver names a process on it.
+    let busy = empty(used(Some(90), Some(90))).process(7, "?", 10).on_instance(5);
+    let mut in_use = scene([server("a").device("MIG-cccccccc-1")]).gpu(busy);
+    assert_ne!(short(&in_use.run(61), Underutilized), "True GpuNotUsed");
+}
