@@ -79,6 +79,8 @@ struct Start {
     node: String,
     pod: String,
     arguments: Vec<String>,
+    /// Where its processes are, when it looks up whose those on the GPUs are.
+    proc: Option<PathBuf>,
     log: PathBuf,
 }
 
@@ -129,6 +131,7 @@ impl DaemonProcess {
             node: credentials.node.clone(),
             pod: credentials.pod.clone(),
             arguments: arguments(&credentials.spec, &changed),
+            proc: None,
             log: cluster.log_file(&name),
             name,
         };
@@ -150,6 +153,16 @@ impl DaemonProcess {
         Ok(())
     }
 
+    /// Starts it again as a profile with `hostPID` would, with a folder in the place of `/proc`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn look_up_processes(&mut self, proc: PathBuf) -> anyhow::Result<()> {
+        self.program.proc = Some(proc);
+        self.process.kill()?;
+        self.restart()
+    }
+
     /// Where it serves probes and `/metrics`.
     pub fn admin(&self) -> SocketAddr {
         SocketAddr::new(self.ip, ADMIN_PORT)
@@ -164,6 +177,11 @@ impl Start {
             .env("NODE_NAME", &self.node)
             .env("POD_NAME", &self.pod)
             .args(&self.arguments);
+        if let Some(proc) = &self.proc {
+            command
+                .env("INFMON_PROCESS_OWNERS", "true")
+                .env("INFMON_PROC_ROOT", proc);
+        }
         Process::start(&self.name, command, &self.log)
     }
 }

@@ -16,6 +16,8 @@ mod latency;
 mod link;
 #[path = "monitoring/metrics_api.rs"]
 mod metrics_api;
+#[path = "monitoring/processes.rs"]
+mod processes;
 #[path = "monitoring/services.rs"]
 mod services;
 #[path = "monitoring/targets.rs"]
