@@ -21,6 +21,8 @@ const MESSAGE_MAX: usize = 1024;
 pub(crate) const LIST_MAX: usize = 32;
 /// Pods listed with one GPU.
 const GPU_PODS_MAX: usize = 8;
+/// GPU instances of MIG listed with one pod.
+const MIG_INSTANCES_MAX: usize = 8;
 /// Longest name that comes from outside: the bounds of the resource are the API server's reason to refuse a whole status.
 const NAME_MAX: usize = 128;
 /// Longest uuid of a GPU.
@@ -248,6 +250,13 @@ fn gpu_pod(gpu: &GpuVerdict, pod: &str) -> GpuPodStatus {
     GpuPodStatus {
         target: truncated(pod, TARGET_MAX),
         memory_mib: bytes.map(|bytes| i64::try_from(bytes >> 20).unwrap_or(i64::MAX)),
+        mig_gpu_instances: gpu
+            .parts
+            .iter()
+            .filter(|part| part.pods.iter().any(|name| name == pod))
+            .map(|part| i64::from(part.instance.gpu_instance))
+            .take(MIG_INSTANCES_MAX)
+            .collect(),
     }
 }
 

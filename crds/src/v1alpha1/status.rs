@@ -217,4 +217,9 @@ pub struct GpuPodStatus {
     /// Device memory that its processes hold, MiB; absent where nobody tells.
     #[serde(default, rename = "memoryMiB", skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<i64>,
+    /// With MIG the numbers of the GPU instances that it has, 8 at most; absent where nobody tells.
+    #[serde(default, rename = "migGPUInstances", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub mig_gpu_instances: Vec<i64>,
 }

@@ -1,6 +1,7 @@
 //! GPUs that are divided by MIG: whose parts they are, and what is told of whom.
 
 use crate::ownership::{list, owner, serving};
+use crate::processes::pods_of;
 use crate::scene::{Gpu, Scene, assert_presentable, finding, gpu, scene, server, short};
 use infmon_crds::v1alpha1::ConditionType::{OomRisk, Throttled, Underutilized};
 use infmon_gpu::ThrottleCause::HardwareThermal;
@@ -189,4 +190,26 @@ fn a_server_that_is_not_on_its_part_is_found() {
     let busy = empty(used(Some(90), Some(90))).process(7, "?", 10).on_instance(5);
     let mut in_use = scene([server("a").device("MIG-cccccccc-1")]).gpu(busy);
     assert_ne!(short(&in_use.run(61), Underutilized), "True GpuNotUsed");
+}
+
+#[test]
+fn the_status_has_the_instances_of_each_pod() {
+    let mut scene = scene([server("a").device("MIG-aaaaaaaa-1"), server("b").device("nvidia0/gi4")])
+        .gpu(divided().process(7, "a", 9000).on_instance(3))
+        .looks_up("n1");
+    let told: Vec<_> = pods_of(&scene.run(1))
+        .into_iter()
+        .map(|pod| (pod.target, pod.memory_mib, pod.mig_gpu_instances))
+        .collect();
+    let expected = [
+        ("a".to_owned(), Some(9000), vec![3]),
+        ("b".to_owned(), Some(0), vec![4]),
+    ];
+    assert_eq!(told, expected);
+    let mut unknown = with("gpu.nvidia.com/n1/gpu-0-mig-1g10gb-19-0");
+    assert!(
+        pods_of(&unknown.run(1))
+            .iter()
+            .all(|pod| pod.mig_gpu_instances.is_empty())
+    );
 }

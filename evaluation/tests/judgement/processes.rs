@@ -339,7 +339,7 @@ fn what_is_not_seen_any_more_clears_nothing() {
     assert_eq!(short(&scene.run(61), Underutilized), "False BelowThreshold");
 }
 
-fn pods_of(verdict: &Verdict) -> Vec<GpuPodStatus> {
+pub(crate) fn pods_of(verdict: &Verdict) -> Vec<GpuPodStatus> {
     let status = status::status(
         verdict,
         &InferenceMonitorStatus::default(),
@@ -355,6 +355,7 @@ fn the_memory_of_a_pod_is_that_of_its_processes() {
     let pod = |target: &str, memory_mib| GpuPodStatus {
         target: target.to_owned(),
         memory_mib,
+        ..GpuPodStatus::default()
     };
     let mut scene = given(
         "GPU-10000000-x::1",
