@@ -185,7 +185,8 @@ fn a_burst_between_two_samples_is_in_the_next_one() {
     played.until("samples", |snapshot| snapshot.ticks >= 2);
     let mut hot = cool.clone();
     hot.gpus[0] = hot.gpus[0].clone().throttle(Cause::HardwareThermal, 1.0);
-    for _ in 0..5 {
+    let mut measured = 0;
+    for _ in 0..20 {
         let before = played.monitor.latest();
         let later = played.until("a round", |snapshot| snapshot.ticks > before.ticks);
         // The stand-in counts from the moment at which its state was written to that of the next one.
@@ -199,8 +200,11 @@ fn a_burst_between_two_samples_is_in_the_next_one() {
         let begun = written(&hot);
         std::thread::sleep(Duration::from_millis(200));
         let burst = written(&cool).duration_since(begun).unwrap();
+        if played.monitor.latest().ticks != later.ticks {
+            // A busy machine: the next round came in the midst of it.
+            continue;
+        }
         let next = played.until("the next round", |snapshot| snapshot.ticks > later.ticks);
-        assert_eq!(next.ticks, later.ticks + 1, "the burst was shorter than a period");
         let gained = (lost(&next) - lost(&later)) as f64;
         let error = (gained / burst.as_nanos() as f64 - 1.0).abs();
         println!(
@@ -208,7 +212,12 @@ fn a_burst_between_two_samples_is_in_the_next_one() {
             error * 100.0
         );
         assert!(error < 0.05, "{burst:?} measured as {gained} ns");
+        measured += 1;
+        if measured == 5 {
+            return;
+        }
     }
+    panic!("only {measured} bursts lay between two rounds");
 }
 
 #[test]

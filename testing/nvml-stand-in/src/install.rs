@@ -31,10 +31,11 @@ impl StandIn {
         let stand_in = Self {
             folder: fs::canonicalize(folder)?,
         };
-        stand_in.write(scenario)?;
         let mut absent: BTreeSet<&str> = driver::absent_symbols(&scenario.driver).collect();
         absent.extend(scenario.absent_symbols.iter().map(String::as_str));
+        // The state last: with it a program that waits for the new driver would go on with the old library.
         replace(&stand_in.library_path(), &without(&absent)?)?;
+        stand_in.write(scenario)?;
         Ok(stand_in)
     }
 
