@@ -27,7 +27,7 @@ pub enum Command {
     /// rising load and heat is played on them; every view says then that it is a simulation.
     Demo(Demo),
     /// Watch the servers of InferenceMonitor documents, the same YAML as in a cluster
-    Run(Run),
+    Run(Box<Run>),
     /// Show what the product sees in what a server exposes: for a first look, and for a bug report
     Inspect(Box<Inspect>),
 }
@@ -55,6 +55,9 @@ pub struct Run {
     /// The NVIDIA driver library; found by itself where it is in a usual place
     #[arg(long, value_name = "PATH", conflicts_with = "no_gpu")]
     pub nvml_library: Option<PathBuf>,
+    /// The kernel's log, /dev/kmsg: read XIDs from it, with the process that caused them; it takes root or CAP_SYSLOG
+    #[arg(long, value_name = "PATH", conflicts_with = "no_gpu")]
+    pub kernel_log: Option<PathBuf>,
     /// Do not look at GPUs
     #[arg(long)]
     pub no_gpu: bool,

@@ -41,7 +41,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Command::Run(run) => {
             telemetry::install(run.session.log_format, LevelFilter::WARN)?;
-            Box::pin(scene::run(run)).await?;
+            Box::pin(scene::run(*run)).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Inspect(args) => Box::pin(inspect::inspect(*args)).await,

@@ -40,6 +40,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
         secrets,
         policy,
         gpu,
+        kernel_log,
         simulation,
         file,
     } = scene;
@@ -79,7 +80,7 @@ pub(crate) async fn play(scene: Scene, session: Session, shutdown: Shutdown) -> 
     let options = DaemonOptions {
         gpu,
         pod_resources: None,
-        kernel_log: None,
+        kernel_log,
         host_memory: None,
         processes: None,
         addresses: DialPolicy::Any,

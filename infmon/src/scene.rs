@@ -22,6 +22,8 @@ pub(crate) struct Scene {
     pub(crate) secrets: Secrets,
     pub(crate) policy: AddressPolicy,
     pub(crate) gpu: GpuOptions,
+    /// The kernel's log to read XIDs from.
+    pub(crate) kernel_log: Option<std::path::PathBuf>,
     pub(crate) simulation: Option<Simulation>,
     pub(crate) file: Option<MonitorFile>,
 }
@@ -85,6 +87,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
         secrets,
         policy: file.policy(),
         gpu,
+        kernel_log: run.kernel_log,
         simulation: None,
         file: Some(file),
     };
@@ -115,6 +118,7 @@ async fn simulated(gpus: &Gpus, by_wish: bool) -> anyhow::Result<Scene> {
         secrets: Secrets::default(),
         policy: loopback_only(),
         gpu: GpuOptions::Nvml(options),
+        kernel_log: None,
         simulation: Some(simulation),
         file: None,
     })
@@ -143,6 +147,7 @@ fn real(gpus: &Gpus, found: &[Server]) -> anyhow::Result<Scene> {
         policy: loopback_only(),
         // Where no GPU was found, its session goes on looking and says what it lacks.
         gpu: GpuOptions::Nvml(MonitorOptions::default()),
+        kernel_log: None,
         simulation: None,
         file: None,
     })
