@@ -95,6 +95,12 @@ impl GrowthTrend {
             self.points.clear();
             self.total_kib = total_kib;
         }
+        let oldest = slot.saturating_sub(POINTS_MAX as u32 - 1);
+        while self.points.front().is_some_and(|point| point.slot < oldest) {
+            self.points.pop_front();
+        }
+        // All at once and no more: there are as many of these as GPUs in the cluster.
+        self.points.reserve_exact(POINTS_MAX - self.points.len());
         match self.points.back_mut() {
             Some(last) if last.slot == slot => last.used_kib = last.used_kib.max(used_kib),
             Some(last) if last.slot > slot => {}
@@ -103,10 +109,6 @@ impl GrowthTrend {
                 self.points.push_back(Point { slot, used_kib });
             }
             _ => self.points.push_back(Point { slot, used_kib }),
-        }
-        let oldest = slot.saturating_sub(POINTS_MAX as u32 - 1);
-        while self.points.front().is_some_and(|point| point.slot < oldest) {
-            self.points.pop_front();
         }
     }
 

@@ -98,12 +98,23 @@ fn a_reservation_is_tight_only_when_more_is_taken() {
         (short(&verdict, Condition).as_str(), verdict.oom_risk),
         ("True LowHeadroom", Medium)
     );
-    // It stands while little is free, whatever the series remembers.
-    let verdict = take(&mut scene, 0, 1000);
+    // It stands for as long as that is remembered; what has been still for so long is as good as reserved.
+    let verdict = take(&mut scene, 0, 780);
     assert_eq!(short(&verdict, Condition), "True LowHeadroom");
-    scene.gpus[0].sample.memory_free_bytes = Some(600 * MIB);
+    let verdict = take(&mut scene, 0, 160);
+    assert_eq!((short(&verdict, Condition).as_str(), verdict.oom_risk), (CALM, Low));
+}
+
+#[test]
+fn a_neighbour_that_leaves_a_reservation_ends_the_finding() {
+    let mut scene = with_gpu(300);
+    take(&mut scene, 0, 300);
+    scene.gpus[0].sample.memory_free_bytes = Some(100 * MIB);
     let verdict = take(&mut scene, 0, 40);
-    assert_eq!(short(&verdict, Condition), CALM);
+    assert_eq!(short(&verdict, Condition), "True LowHeadroom");
+    scene.gpus[0].sample.memory_free_bytes = Some(300 * MIB);
+    let verdict = take(&mut scene, 0, 50);
+    assert_eq!((short(&verdict, Condition).as_str(), verdict.oom_risk), (CALM, Low));
 }
 
 #[test]

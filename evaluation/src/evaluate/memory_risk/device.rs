@@ -101,10 +101,9 @@ impl<'a> Signs<'a> {
             let taken = servers
                 .as_ref()
                 .and_then(|servers| trend?.grown_bytes(servers.warm_since()?));
-            let reserved = free < bound
-                && !headroom.is_raised()
-                && servers.as_ref().is_some_and(|servers| servers.reserve_ahead)
-                && taken.is_none_or(|taken| taken < BEYOND_RESERVED_BYTES);
+            // A finding that stood before a restart stands until it is known what was taken.
+            let by_design = taken.map_or(!headroom.is_raised(), |taken| taken < BEYOND_RESERVED_BYTES);
+            let reserved = free < bound && by_design && servers.is_some_and(|servers| servers.reserve_ahead);
             // What counts comes before what is by design.
             let before = (signs.reserved, signs.tightest.map_or(u64::MAX, |(_, free)| free));
             if signs.tightest.is_none() || (reserved, free) < before {

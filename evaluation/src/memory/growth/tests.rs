@@ -174,7 +174,7 @@ proptest! {
             trend.push(Moment::from_secs(second), used, total);
             prop_assert!(trend.points.len() <= POINTS_MAX);
         }
-        prop_assert!(trend.points.capacity() * size_of::<Point>() <= 1024);
+        prop_assert!(trend.points.capacity() * size_of::<Point>() <= 720);
         if let Growth::Growing { bytes_per_second, .. } = trend.judge(Moment::default(), free) {
             prop_assert!(bytes_per_second.is_finite() && bytes_per_second > 0.0);
             prop_assert!(trend.may_grow());
