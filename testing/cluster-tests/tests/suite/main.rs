@@ -4,5 +4,6 @@ mod autoscaling;
 mod faults;
 mod gpus;
 mod installing;
+mod memory;
 mod rolling;
 mod services;
