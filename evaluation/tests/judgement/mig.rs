@@ -2,8 +2,9 @@
 
 use crate::ownership::{list, owner, serving};
 use crate::processes::pods_of;
-use crate::scene::{Gpu, Scene, assert_presentable, finding, gpu, scene, server, short};
+use crate::scene::{Gpu, Scene, Server, assert_presentable, finding, gpu, scene, server, short};
 use infmon_crds::v1alpha1::ConditionType::{OomRisk, Throttled, Underutilized};
+use infmon_engines::Engine;
 use infmon_gpu::ThrottleCause::HardwareThermal;
 
 const UUID: &str = "GPU-10000000-x";
@@ -67,10 +68,15 @@ fn lost_clocks_of_the_gpu_are_told_to_every_pod_on_it() {
 }
 
 /// The kubelet gives the other part to a pod of somebody else.
+/// A server that does not reserve its memory ahead, so that little of it free is no design.
+fn grows(name: &str) -> Server {
+    server(name).says(|sample| sample.engine = Some(Engine::LlamaCpp))
+}
+
 fn with_kubelet() -> Scene {
     let mut owners = list(&[("a", &["MIG-aaaaaaaa-1"])]);
     owners.owners.push(owner("other", "b", &["MIG-bbbbbbbb-1"]));
-    scene([server("a")]).gpu(divided()).gpu(whole()).kubelet("n1", owners)
+    scene([grows("a")]).gpu(divided()).gpu(whole()).kubelet("n1", owners)
 }
 
 #[test]
@@ -93,7 +99,7 @@ fn memory_of_a_part_is_told_only_to_who_has_it() {
     for (name, id, expected) in cases {
         // The memory of the whole GPU says nothing of a part.
         let low = divided().with(|sample| sample.memory_free_bytes = Some(1 << 20));
-        let mut scene = scene([server("a").device(id)]).gpu(low);
+        let mut scene = scene([grows("a").device(id)]).gpu(low);
         let verdict = scene.run(40);
         let message = &finding(&verdict, OomRisk).message;
         assert_eq!(short(&verdict, OomRisk), expected, "{name}: {message}");
@@ -111,7 +117,7 @@ fn memory_of_a_part_is_told_only_to_who_has_it() {
 
 #[test]
 fn processes_tell_which_part_it_is() {
-    let mut by_process = scene([server("a")])
+    let mut by_process = scene([grows("a")])
         .gpu(
             divided()
                 .process(7, "a", 9000)
