@@ -83,6 +83,8 @@ pub struct CallStats {
     pub total_microseconds: u64,
     /// Longest of them, microseconds.
     pub max_microseconds: u64,
+    /// Time that the driver itself says it took (`latencyUsec` of field values), microseconds; `None` where it says nothing.
+    pub driver_microseconds: Option<u64>,
 }
 
 /// Classes of driver calls that are timed apart.

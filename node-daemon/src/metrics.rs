@@ -207,6 +207,16 @@ impl Collector for DriverCollector {
         for call in &snapshot.calls {
             ConstCounter::new(seconds(call)).encode(times.encode_family(&[("class", call.class.as_str())])?)?;
         }
+        let help =
+            "Time that the driver itself says its answers took, by class of calls; no series where it says nothing";
+        let name = "infmon_gpu_driver_call_reported_seconds";
+        let mut times = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for call in &snapshot.calls {
+            if let Some(told) = call.driver_microseconds {
+                let seconds = Duration::from_micros(told).as_secs_f64();
+                ConstCounter::new(seconds).encode(times.encode_family(&[("class", call.class.as_str())])?)?;
+            }
+        }
         Ok(())
     }
 }
@@ -252,6 +262,7 @@ mod tests {
                 count: 3,
                 total_microseconds: 1500,
                 max_microseconds: 900,
+                driver_microseconds: Some(1200),
             }],
             ..Snapshot::default()
         }));
@@ -279,6 +290,7 @@ mod tests {
             "infmon_gpu_driver_state{state=\"Unresponsive\"} 1",
             "infmon_gpu_driver_state{state=\"Ready\"} 0",
             "infmon_gpu_driver_calls_total{class=\"memory\"} 3",
+            "infmon_gpu_driver_call_reported_seconds_total{class=\"memory\"} 0.0012",
             "infmon_gpu_driver_call_seconds_total{class=\"memory\"} 0.0015",
             "infmon_operator_connected{operator=\"10.0.0.1:9443\"} 1",
             "infmon_pod_resources_state{state=\"Off\"} 0",

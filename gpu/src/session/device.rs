@@ -172,6 +172,7 @@ impl<'nvml> GpuReader<'nvml> {
         let mut sample = self.facts.clone();
 
         let fields = calls.run(CallClass::FieldValues, || self.fields.read(nvml, device));
+        calls.reported(CallClass::FieldValues, self.fields.driver_microseconds());
         let memory = calls.run(CallClass::Memory, || device.memory_info());
         let action = fields.is_ok().then(|| self.fields.get(RECOVERY_ACTION.0));
         let action = action.as_ref().and_then(|answer| answer.as_ref().err());
@@ -307,6 +308,7 @@ impl GpuReader<'_> {
     fn read_health(&mut self, calls: &mut Calls<'_>) -> Result<(), NvmlError> {
         let (nvml, device) = (self.nvml, &self.device);
         let read = calls.run(CallClass::Health, || self.health_fields.read(nvml, device));
+        calls.reported(CallClass::Health, self.health_fields.driver_microseconds());
         let refused = read.as_ref().is_err_and(is_refused);
         let known = optional(read)?.is_some();
         let mut values = [(None, refused); HEALTH.len()];

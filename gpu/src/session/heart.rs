@@ -61,6 +61,7 @@ struct Cost {
     count: u64,
     total: Duration,
     longest: Duration,
+    of_driver: Option<u64>,
 }
 
 impl<'a> Calls<'a> {
@@ -85,6 +86,14 @@ impl<'a> Calls<'a> {
         answer
     }
 
+    /// Adds what the driver says that a call of this class took, microseconds.
+    pub(super) fn reported(&mut self, class: CallClass, microseconds: Option<u64>) {
+        if let Some(microseconds) = microseconds {
+            let cost = &mut self.costs[class as usize];
+            cost.of_driver = Some(cost.of_driver.unwrap_or(0).saturating_add(microseconds));
+        }
+    }
+
     pub(super) fn stats(&self) -> Vec<CallStats> {
         let costs = CallClass::ALL
             .into_iter()
@@ -101,5 +110,6 @@ fn stats(class: CallClass, cost: &Cost) -> CallStats {
         count: cost.count,
         total_microseconds: microseconds(cost.total),
         max_microseconds: microseconds(cost.longest),
+        driver_microseconds: cost.of_driver,
     }
 }

@@ -96,6 +96,14 @@ impl FieldBatch {
         nvml_try(unsafe { get(device.handle(), count, self.values.as_mut_ptr()) })
     }
 
+    /// What the driver says that the answers of the last call took in all, microseconds: it divides the time of one access to the GPU among the
+    /// fields that it served. `None` where it says nothing.
+    pub(super) fn driver_microseconds(&self) -> Option<u64> {
+        let answered = self.values.iter().filter(|value| nvml_try(value.nvmlReturn).is_ok());
+        let told = answered.filter_map(|value| u64::try_from(value.latencyUsec).ok().filter(|told| *told > 0));
+        Some(told.sum()).filter(|sum| *sum > 0)
+    }
+
     /// An answer by position.
     pub(super) fn get(&self, position: usize) -> Result<u64, NvmlError> {
         let position = self.positions.get(position).ok_or(NvmlError::InvalidArg)?;
