@@ -12,7 +12,7 @@ use crate::plan::Required;
 use crate::reader::Reading;
 use crate::sample::{Engine, EngineSample};
 
-const HINT: &str = "Ollama tells which models are loaded and nothing else: no queue, no running requests, no cache, no latencies; \
+const HINT: &str = "Ollama tells which models are loaded, and how much of them is on GPUs, and nothing else: no queue, no running requests, no cache, no latencies; \
                     serve the model with llama-server --metrics or vLLM to have them";
 
 /// No series: a body of text is never Ollama's own.
@@ -54,8 +54,19 @@ struct Processes {
 #[derive(Deserialize)]
 struct Process {
     name: String,
-    #[allow(dead_code, reason = "its presence tells the answer from other lists of models")]
+    /// Bytes that the model takes in all.
+    #[serde(default)]
+    size: f64,
+    /// Those of them on GPUs: 0 where Ollama fell back to the CPU (`api/types.go`, `ProcessModelResponse`). No other list of models has it.
     size_vram: f64,
+}
+
+/// Share of the memory of the models that is on GPUs; `None` without models, and where the numbers say nothing.
+fn gpu_share(models: &[Process]) -> Option<f64> {
+    let sum = |of: fn(&Process) -> f64| models.iter().map(of).sum::<f64>();
+    let (all, on_gpus) = (sum(|model| model.size), sum(|model| model.size_vram));
+    let share = on_gpus / all;
+    (all > 0.0 && (0.0..=1.0).contains(&share)).then_some(share)
 }
 
 /// Reads `/api/ps`. An answer without models says nothing of who gives it: it counts only where the user named Ollama.
@@ -64,6 +75,7 @@ pub(crate) fn read(body: &[u8], forced: Option<Engine>) -> Option<Reading> {
     if processes.models.is_empty() && forced != Some(Engine::Ollama) {
         return None;
     }
+    let model_gpu_share = gpu_share(&processes.models);
     let models = processes
         .models
         .into_iter()
@@ -76,6 +88,7 @@ pub(crate) fn read(body: &[u8], forced: Option<Engine>) -> Option<Reading> {
             engine: Some(Engine::Ollama),
             generation: "presence-only".to_owned(),
             models,
+            model_gpu_share,
             ..EngineSample::default()
         },
         // It tells all that it can.

@@ -184,6 +184,10 @@ pub struct EngineSample {
     /// The server released its memory until the next request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleeping: Option<bool>,
+    /// Share of the memory of the loaded models that is on GPUs, 0-1, where the engine tells (Ollama). 0: it computes on the CPU. Not part of the
+    /// JSON form, whose fields are what a service does and holds.
+    #[serde(skip)]
+    pub model_gpu_share: Option<f64>,
     /// Latency distributions.
     #[serde(skip_serializing_if = "Latency::is_empty")]
     pub latency: Latency,

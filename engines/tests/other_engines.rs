@@ -345,3 +345,28 @@ fn what_an_engine_calls_success_is_taken_apart() {
     // A queue that is added to another one does not stand for it.
     assert_eq!(read("lmdeploy:num_api_requests_waiting 7\n").sample.waiting, None);
 }
+
+#[test]
+fn ollama_tells_how_much_of_its_models_is_on_gpus() {
+    let of = |models: &str| {
+        let body = format!(r#"{{"models":[{models}]}}"#);
+        let reading = BodyReader::new(Some(Engine::Ollama)).read(body.as_bytes()).unwrap();
+        reading.sample.model_gpu_share
+    };
+    for (models, share) in [
+        (r#"{"name":"a","size":600,"size_vram":600}"#, Some(1.0)),
+        (r#"{"name":"a","size":600,"size_vram":0}"#, Some(0.0)),
+        (
+            r#"{"name":"a","size":600,"size_vram":300},{"name":"b","size":200,"size_vram":0}"#,
+            Some(0.375),
+        ),
+        // Nothing is loaded, or the numbers are none.
+        ("", None),
+        (r#"{"name":"a","size":0,"size_vram":0}"#, None),
+        (r#"{"name":"a","size_vram":0}"#, None),
+        (r#"{"name":"a","size":600,"size_vram":700}"#, None),
+        (r#"{"name":"a","size":600,"size_vram":-1}"#, None),
+    ] {
+        assert_eq!(of(models), share, "{models}");
+    }
+}

@@ -73,12 +73,18 @@ pub(super) fn judge(
         .iter()
         .filter(|gpu| !matches!(gpu.attribution, Attribution::Node { .. }))
         .collect();
+    let on_cpu = on_cpu(totals, serving);
     let in_use = in_use(&known, &active);
     let not_used = not_used(&known, &active, serving);
     let idle = running.is_some() && active.is_empty();
     let below = in_use.as_ref().map(|value| value.mean < f64::from(threshold.below));
     let unseen = unseen(totals, &active, serving);
-    let empty = running.and_then(|_| (not_used.is_some() || unseen.is_none()).then_some(not_used.is_some()));
+    let empty = match (&on_cpu, running) {
+        (OnCpu::Told(_), _) => Some(true),
+        (OnCpu::No, None) => Some(false),
+        (OnCpu::NotTold, None) => None,
+        (_, Some(_)) => (not_used.is_some() || unseen.is_none()).then_some(not_used.is_some()),
+    };
     let hold_for = seconds_of(threshold.for_seconds);
     let holds = Holds {
         low: holds
@@ -86,7 +92,15 @@ pub(super) fn judge(
             .update(if idle { Some(false) } else { below }, input.now, hold_for),
         not_used: holds.not_used.update(empty, input.now, NOT_USED_FOR),
     };
+    if let (OnCpu::Told(found), true) = (&on_cpu, holds.not_used.is_raised()) {
+        let message = on_cpu_message(found);
+        return (finding(Outcome::True, reason::GPU_NOT_USED, message), holds);
+    }
     if running.is_none() {
+        if holds.not_used.is_raised() && empty.is_some() {
+            let message = format!("The models are on GPUs again: {}.", clears(NOT_USED_FOR));
+            return (finding(Outcome::True, reason::GPU_NOT_USED, message), holds);
+        }
         return (unknown(kind, totals, settling, "the number of running requests"), holds);
     }
     if holds.not_used.is_raised()
@@ -140,6 +154,60 @@ pub(super) fn judge(
         }
     };
     (finding, holds)
+}
+
+/// Whether the engines say that they compute on the CPU beside GPUs that serve the monitor.
+enum OnCpu<'a> {
+    /// This one does.
+    Told(CpuServer<'a>),
+    /// Every endpoint with fresh data tells, and none does.
+    No,
+    /// Not every engine tells; most do not.
+    NotTold,
+}
+
+/// A server whose engine says that no part of its models is on a GPU.
+struct CpuServer<'a> {
+    server: &'a str,
+    engine: &'static str,
+    gpu: &'a GpuVerdict,
+}
+
+fn on_cpu<'a>(totals: &Totals<'a>, serving: &'a Serving) -> OnCpu<'a> {
+    let fresh = || {
+        totals.endpoints.iter().filter_map(|(endpoint, state)| match state {
+            EndpointState::Fresh { observation, .. } if endpoint.serving => Some((*endpoint, &observation.sample)),
+            _ => None,
+        })
+    };
+    let found = fresh().find_map(|(endpoint, sample)| {
+        let is_on_cpu = sample.model_gpu_share == Some(0.0);
+        let gpu = serving.verdicts.iter().find(|gpu| gpu.pods.contains(&endpoint.name));
+        gpu.filter(|_| is_on_cpu).map(|gpu| CpuServer {
+            server: &endpoint.name,
+            engine: sample.engine.map_or("The engine", infmon_engines::Engine::as_str),
+            gpu,
+        })
+    });
+    match found {
+        Some(found) => OnCpu::Told(found),
+        None if fresh().next().is_some() && fresh().all(|(_, sample)| sample.model_gpu_share.is_some()) => OnCpu::No,
+        None => OnCpu::NotTold,
+    }
+}
+
+fn on_cpu_message(found: &CpuServer<'_>) -> String {
+    let CpuServer { server, engine, gpu } = found;
+    let given = match gpu.attribution {
+        Attribution::Device => format!("and it was given {}", gpu.label()),
+        Attribution::Process => format!("and it has a process on {}", gpu.label()),
+        Attribution::Node { .. } => format!("and there is {}", gpu.label()),
+    };
+    format!(
+        "{engine} on {server} says that no part of its models is on a GPU, {given}. Next: see in the log of the server why it computes on the CPU (an \
+         image or a build without CUDA, a driver that it does not find, too little free GPU memory). {}",
+        anchor(reason::GPU_NOT_USED)
+    )
 }
 
 /// Servers with fresh data on which requests run.

@@ -2,6 +2,7 @@
 
 use crate::scene::{Gpu, Scene, assert_presentable, finding, gpu, scene, server, short};
 use infmon_crds::v1alpha1::ConditionType::Underutilized;
+use infmon_engines::{Engine, EngineSample};
 use infmon_gpu::GpuProcess;
 
 const FINE: &str = "False BelowThreshold";
@@ -228,4 +229,50 @@ fn an_empty_gpu_is_not_in_use_because_nobody_sees_it() {
         scene.now += 1;
         assert_eq!(short(&scene.run(60), Underutilized), FINE, "{name}: nothing runs");
     }
+}
+
+/// Ollama tells neither requests nor queue.
+fn ollama(share: Option<f64>) -> impl FnOnce(&mut EngineSample) {
+    move |sample| {
+        *sample = EngineSample {
+            engine: Some(Engine::Ollama),
+            models: vec!["llama3.1:8b".into()],
+            model_gpu_share: share,
+            ..EngineSample::default()
+        };
+    }
+}
+
+#[test]
+fn an_engine_that_says_that_it_computes_on_the_cpu_is_believed() {
+    let on = |share| scene([server("a").device(&uuid(1)).says(ollama(share))]).gpu(used(1, 0, 4));
+    let mut scene = on(Some(0.0));
+    assert_eq!(short(&scene.run(55), Underutilized), "Unknown SeriesMissing");
+    let verdict = scene.run(10);
+    assert_eq!(short(&verdict, Underutilized), "True GpuNotUsed");
+    assert!(finding(&verdict, Underutilized).message.starts_with(
+        "Ollama on a says that no part of its models is on a GPU, and it was given GPU 1 (GPU-10000000) on node n1. Next: "
+    ));
+    assert_presentable(&verdict);
+    // Back on the GPU.
+    scene.server_mut(|server| server.says(ollama(Some(0.5))));
+    assert_eq!(short(&scene.run(30), Underutilized), "True GpuNotUsed");
+    assert_eq!(short(&scene.run(40), Underutilized), "Unknown SeriesMissing");
+    for share in [None, Some(1.0), Some(0.1)] {
+        assert_eq!(
+            short(&on(share).run(90), Underutilized),
+            "Unknown SeriesMissing",
+            "{share:?}"
+        );
+    }
+    let mut without = scene_of_no_gpu();
+    assert_ne!(
+        short(&without.run(90), Underutilized),
+        "True GpuNotUsed",
+        "a machine without GPU"
+    );
+}
+
+fn scene_of_no_gpu() -> Scene {
+    scene([server("a").says(ollama(Some(0.0)))])
 }

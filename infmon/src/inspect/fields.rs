@@ -87,6 +87,7 @@ mod tests {
             request_outcomes: [("stop".to_owned(), 1.0)].into(),
             lora_adapters: vec!["l".into()],
             sleeping: Some(false),
+            model_gpu_share: None,
             latency: Latency {
                 time_to_first_token: times(),
                 inter_token: times(),

@@ -12,7 +12,7 @@ fn what_no_server_of_its_kind_can_tell_is_no_step_to_take() {
     for (body, limits) in [
         (
             "ollama-api-ps.json",
-            "\nLimits: Ollama tells which models are loaded and nothing else",
+            "\nLimits: Ollama tells which models are loaded, and how much of them is on GPUs, and nothing else",
         ),
         ("triton-plain.txt", "\nLimits: Triton itself tells which requests wait"),
     ] {

@@ -27,6 +27,7 @@ pub(super) fn encode_sample(sample: &EngineSample, bounds: &mut BoundsTable) -> 
         request_outcomes,
         lora_adapters,
         sleeping,
+        model_gpu_share,
         latency,
     } = sample;
     let Latency {
@@ -57,6 +58,7 @@ pub(super) fn encode_sample(sample: &EngineSample, bounds: &mut BoundsTable) -> 
         requests_failed_total: *requests_failed_total,
         lora_adapters: lora_adapters.clone(),
         sleeping: *sleeping,
+        model_gpu_share: *model_gpu_share,
         time_to_first_token: histogram(time_to_first_token),
         inter_token: histogram(inter_token),
         per_output_token: histogram(per_output_token),
@@ -100,6 +102,7 @@ pub(super) fn decode_sample(sample: wire::EngineSample, bounds: &BoundsTable) ->
             .collect(),
         lora_adapters: sample.lora_adapters,
         sleeping: sample.sleeping,
+        model_gpu_share: sample.model_gpu_share,
         latency: Latency {
             time_to_first_token: histogram(sample.time_to_first_token)?,
             inter_token: histogram(sample.inter_token)?,

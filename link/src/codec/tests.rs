@@ -53,6 +53,7 @@ pub(crate) fn full_engine_sample() -> EngineSample {
         request_outcomes: [("stop".to_owned(), 5.0), ("abort".to_owned(), 0.0)].into(),
         lora_adapters: vec!["sql".to_owned()],
         sleeping: Some(false),
+        model_gpu_share: Some(0.25),
         latency: Latency {
             time_to_first_token: Some(histogram(1.0)),
             inter_token: Some(histogram(0.1)),
