@@ -116,6 +116,28 @@ fn memory_of_a_part_is_told_only_to_who_has_it() {
 }
 
 #[test]
+fn memory_of_a_part_that_fills_is_foretold_to_who_has_it() {
+    // The other instance is full, and that of somebody else.
+    let mut with = scene([server("a").device("MIG-bbbbbbbb-1")]).gpu(divided());
+    let mut take = |mib: u64, seconds: u64| {
+        for _ in 0..seconds {
+            let part = &mut with.gpus[0].sample.mig_instances.as_mut().unwrap()[1];
+            part.memory_free_bytes = part.memory_free_bytes.map(|free| free - (mib << 20));
+            with.look();
+            with.now += 1;
+        }
+        with.judge()
+    };
+    assert_eq!(short(&take(0, 300), OomRisk), FINE);
+    let verdict = take(6, 250);
+    let message = &finding(&verdict, OomRisk).message;
+    assert_eq!(short(&verdict, OomRisk), "True DeviceMemoryGrowth", "{message}");
+    let words = "MIG instance 4 (MIG-bbbbbbbb) of GPU 0 (GPU-10000000) on node n1 fills beyond what was in use before, by 360 MiB/min";
+    assert!(message.starts_with(words), "{message}");
+    assert_presentable(&verdict);
+}
+
+#[test]
 fn processes_tell_which_part_it_is() {
     let mut by_process = scene([grows("a")])
         .gpu(
