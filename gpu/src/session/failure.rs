@@ -72,6 +72,8 @@ pub(super) struct Problem {
     pub(super) failed: Vec<FailedGpu>,
 }
 
+const LOST_DEVICES: &str = "; if this worked before, the container has lost its access to the device files: restart it";
+
 impl Problem {
     /// A problem in words, for which there is no category.
     pub(super) fn unknown(message: String) -> Self {
@@ -98,11 +100,10 @@ impl Problem {
         let (category, lasting, advice) = match error {
             NvmlError::LibloadingError(_) => (DriverProblem::LibraryNotFound, true, ""),
             NvmlError::DriverNotLoaded => (DriverProblem::DriverNotLoaded, false, ""),
-            NvmlError::NoPermission | NvmlError::OperatingSystem => (
-                DriverProblem::NoPermission,
-                false,
-                "; if this worked before, the container has lost its access to the device files: restart it",
-            ),
+            NvmlError::NoPermission | NvmlError::OperatingSystem => (DriverProblem::NoPermission, false, LOST_DEVICES),
+            // What a container gets whose device cgroup was written anew, as `systemctl daemon-reload` on its node makes runtimes do
+            // (NVIDIA/nvidia-container-toolkit issue 48).
+            NvmlError::Unknown => (DriverProblem::Unknown, false, LOST_DEVICES),
             NvmlError::LibRmVersionMismatch => (
                 DriverProblem::DriverVersionMismatch,
                 true,

@@ -68,7 +68,7 @@ fn every_refusal_of_the_driver_has_its_category_and_can_pass() {
         ),
         (ReturnCode::NO_PERMISSION, DriverProblem::NoPermission, "permission"),
         (ReturnCode::OPERATING_SYSTEM, DriverProblem::NoPermission, "cgroups"),
-        (ReturnCode::UNKNOWN, DriverProblem::Unknown, "internal"),
+        (ReturnCode::UNKNOWN, DriverProblem::Unknown, "lost its access"),
         (ReturnCode(4242), DriverProblem::Unknown, "4242"),
     ];
     let good = Scenario::of(Profile::L40S, 1);
