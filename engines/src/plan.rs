@@ -127,22 +127,18 @@ impl Plan {
             unread,
         } = findings;
         let absent = |required: &&Required| !scalars.iter().any(|fold| fold.field == required.field);
-        let mut similar: Vec<&str> = Vec::new();
-        for name in required
-            .iter()
-            .filter(absent)
-            .flat_map(|required| unread.like(required.name))
-        {
-            if !similar.contains(&name) {
-                similar.push(name);
-            }
-        }
         let is_known = |field| {
             scalars.iter().any(|fold| fold.field == field) || histograms.iter().any(|(known, _)| *known == field)
         };
         let renamed = renamed(engine, is_known, &unread);
-        for name in renamed.iter().flat_map(|renamed| &renamed.similar) {
-            if !similar.contains(name) {
+        let of_gauges = required
+            .iter()
+            .filter(absent)
+            .flat_map(|required| unread.like(required.name));
+        let of_counted = renamed.iter().flat_map(|renamed| renamed.similar.iter().copied());
+        let mut similar: Vec<&str> = Vec::new();
+        for name in of_gauges.chain(of_counted) {
+            if !similar.contains(&name) {
                 similar.push(name);
             }
         }
