@@ -41,7 +41,7 @@ pub(crate) fn pod_of(path: &str) -> Option<PodPath<'_>> {
         {
             return Some(PodPath {
                 uid,
-                container: container(rest),
+                container: container_id_in(rest),
             });
         }
         from = at;
@@ -63,11 +63,6 @@ pub(crate) fn pod_of_process(lines: &str) -> Option<PodPath<'_>> {
 /// The uid of a pod in the name of its group, with `-`.
 pub(crate) fn pod_uid_in(name: &str) -> Option<String> {
     pod_of(name).map(|pod| pod.uid.into_owned())
-}
-
-/// The id of a container in the name of its group; that of the process that watches over it is none.
-pub(crate) fn container_id_in(name: &str) -> Option<&str> {
-    container(name)
 }
 
 /// Whether the word `pod` at this place stands by itself, or after a dash as in the name of a slice.
@@ -107,8 +102,8 @@ fn uid(text: &str) -> Option<(Cow<'_, str>, &str)> {
     Some((Cow::Borrowed(uid), rest))
 }
 
-/// The first container in what follows a pod; a container within it is its own affair.
-fn container(rest: &str) -> Option<&str> {
+/// The first container in what follows a pod, or in the name of one group below it; a container within it is its own affair.
+pub(crate) fn container_id_in(rest: &str) -> Option<&str> {
     let words = rest.split(['/', '.', ':']);
     words.filter(|word| !word.contains(MONITOR)).find_map(|word| {
         let id = word.rsplit(['-', '_']).next()?;
