@@ -59,6 +59,18 @@ fn sharing_pids(name: &str) -> NodeProfile {
     }
 }
 
+/// The hostPath of a volume.
+fn host_path(spec: &PodSpec, name: &str) -> HostPathVolumeSource {
+    let volume = spec.volumes.iter().flatten().find(|volume| volume.name == name);
+    volume.and_then(|volume| volume.host_path.clone()).expect("host path")
+}
+
+/// Where a container has a volume.
+fn mount<'a>(container: &'a Container, name: &str) -> &'a VolumeMount {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    mounts.find(|mount| mount.name == name).expect("mount")
+}
+
 /// What no profile may have, whatever it opts into, but for the kernel's log.
 fn assert_confined(spec: &PodSpec) {
     assert_eq!(spec.automount_service_account_token, Some(false));
@@ -115,16 +127,10 @@ fn a_profile_that_reads_host_memory_stays_unprivileged() {
     let pod = spec.security_context.clone().expect("pod security context");
     assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(true), Some(65532)));
     assert_eq!(host_paths(&spec), ["/sys/fs/cgroup"]);
-    let volume = spec.volumes.iter().flatten().find(|volume| volume.name == "cgroup");
-    let host_path = volume.and_then(|volume| volume.host_path.clone()).expect("host path");
+    let host_path = host_path(&spec, "cgroup");
     assert_eq!(host_path.type_.as_deref(), Some("Directory"));
     let container = &spec.containers[0];
-    let mount = container
-        .volume_mounts
-        .iter()
-        .flatten()
-        .find(|mount| mount.name == "cgroup");
-    let mount = mount.expect("mount");
+    let mount = mount(container, "cgroup");
     assert_eq!(mount.mount_path, "/host/cgroup");
     assert_eq!(mount.recursive_read_only.as_deref(), Some("IfPossible"));
     let args = container.args.clone().expect("args");
@@ -138,20 +144,11 @@ fn a_profile_that_asks_the_kubelet_is_root_without_capabilities() {
     let pod = spec.security_context.clone().expect("pod security context");
     assert_eq!((pod.run_as_non_root, pod.run_as_user), (Some(false), Some(0)));
     assert_eq!(host_paths(&spec), ["/var/lib/kubelet/pod-resources"]);
-    let volume = spec
-        .volumes
-        .iter()
-        .flatten()
-        .find(|volume| volume.name == "pod-resources");
-    let host_path = volume.and_then(|volume| volume.host_path.clone()).expect("host path");
+    let host_path = host_path(&spec, "pod-resources");
     assert_eq!(host_path.type_.as_deref(), Some("Directory"));
     let container = &spec.containers[0];
-    let mount = container
-        .volume_mounts
-        .iter()
-        .flatten()
-        .find(|mount| mount.name == "pod-resources");
-    assert_eq!(mount.expect("mount").mount_path, "/var/lib/kubelet/pod-resources");
+    let mount = mount(container, "pod-resources");
+    assert_eq!(mount.mount_path, "/var/lib/kubelet/pod-resources");
     let args = container.args.clone().expect("args");
     let socket = "--pod-resources-socket=/var/lib/kubelet/pod-resources/kubelet.sock";
     assert!(args.contains(&socket.to_owned()), "{args:?}");
@@ -196,11 +193,7 @@ fn a_driver_root_is_mounted_read_only() {
     };
     let set = daemon_set(&config(), &profile, "system", None);
     let spec = set.spec.expect("spec").template.spec.expect("pod spec");
-    let mounts = spec.containers[0].volume_mounts.clone().expect("mounts");
-    let driver = mounts
-        .iter()
-        .find(|mount| mount.name == "driver")
-        .expect("driver mount");
+    let driver = mount(&spec.containers[0], "driver");
     assert_eq!(driver.read_only, Some(true));
     assert_eq!(driver.mount_propagation.as_deref(), Some("HostToContainer"));
 }
@@ -238,8 +231,7 @@ fn a_profile_that_reads_the_kernels_log_is_privileged_and_no_other_is() {
     assert_eq!(security.allow_privilege_escalation, None);
     assert_eq!(security.read_only_root_filesystem, Some(true));
     assert_eq!(host_paths(&spec), ["/dev/kmsg"]);
-    let volume = spec.volumes.iter().flatten().find(|volume| volume.name == "kernel-log");
-    let path = volume.and_then(|volume| volume.host_path.clone()).expect("a hostPath");
+    let path = host_path(&spec, "kernel-log");
     assert_eq!(path.type_.as_deref(), Some("CharDevice"));
     let mounts: Vec<_> = container.volume_mounts.iter().flatten().collect();
     assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
