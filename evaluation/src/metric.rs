@@ -107,7 +107,7 @@ pub fn read(
             Ok,
         );
     }
-    let stale_after = Duration::from_secs(u64::try_from(spec.stale_after_seconds).unwrap_or(10));
+    let stale_after = spec.stale_after();
     let totals = Totals::of(resolution, observations, stale_after, now);
     let problems = || listed(resolution.problems.iter().map(String::as_str), 2);
     if resolution.endpoints.is_empty() {

@@ -137,7 +137,7 @@ fn families(world: &World, now: Moment) -> Vec<Family> {
         throttled.add(&labels, verdict.throttled_gpus_of_all().map(|gpus| gpus as f64));
         exhaustion.add(&labels, verdict.memory_exhaustion.map(|time| time.as_secs_f64()));
         traffic.add(&labels, &verdict.traffic);
-        let stale_after = monitor.stale_after();
+        let stale_after = monitor.object.spec.stale_after();
         let totals = Totals::of(&monitor.resolution, world.observations(), stale_after, now);
         capacity.add(&labels, &Capacity::of(&totals));
         for finding in &verdict.findings {

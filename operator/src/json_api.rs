@@ -57,7 +57,12 @@ fn no_monitor(key: &MonitorKey) -> Response {
 
 /// What is known of each endpoint. A sample that is too old to be used is left out: its age and its state in the status say why.
 fn endpoints_of(monitor: &Monitor, observations: &Observations, now: Moment) -> Vec<Value> {
-    let totals = Totals::of(&monitor.resolution, observations, monitor.stale_after(), now);
+    let totals = Totals::of(
+        &monitor.resolution,
+        observations,
+        monitor.object.spec.stale_after(),
+        now,
+    );
     let of_endpoint = |(endpoint, state): &(&ResolvedEndpoint, EndpointState<'_>)| {
         let node = match &endpoint.place {
             Place::Node(node) => Some(node),

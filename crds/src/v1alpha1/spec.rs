@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What to monitor and which values count as too high.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -331,6 +332,14 @@ pub enum PortReference {
     Number(i32),
     /// Port name, an IANA service name.
     Name(String),
+}
+
+impl InferenceMonitorSpec {
+    /// Age from which on a sample is not used any more. What the API server would refuse counts as no age at all: nothing is used.
+    #[must_use]
+    pub fn stale_after(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.stale_after_seconds).unwrap_or(0))
+    }
 }
 
 impl Default for PortReference {

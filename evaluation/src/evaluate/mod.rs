@@ -197,7 +197,7 @@ pub fn evaluate(input: Input<'_>, memory: Memory) -> (Verdict, Memory) {
         now,
         ..
     } = input;
-    let stale_after = seconds_of(spec.stale_after_seconds);
+    let stale_after = spec.stale_after();
     let totals = Totals::of(resolution, observations, stale_after, now);
     let settles = input.watched_since.after(settling_time(stale_after));
     let settling = now < settles;

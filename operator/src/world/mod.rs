@@ -321,7 +321,7 @@ impl World {
             now,
         };
         let (verdict, memory) = evaluate(input, monitor.memory);
-        let stale_after = monitor.stale_after();
+        let stale_after = monitor.object.spec.stale_after();
         let listed = endpoints(&monitor.resolution, &self.observations, stale_after, now);
         let next = status(
             &verdict,
@@ -430,7 +430,7 @@ impl World {
     /// In words, when the value is not known. `None` when there is no such monitor.
     pub fn read_metric(&self, key: &MonitorKey, metric: Metric, now: Moment) -> Option<Result<Reading, String>> {
         let monitor = self.monitors.get(key)?;
-        let stale_after = monitor.stale_after();
+        let stale_after = monitor.object.spec.stale_after();
         let throttled = monitor.verdict.as_ref().and_then(|(judged, verdict)| {
             let age = verdict.gpu_age? + now.since(*judged);
             let gpus = verdict.throttled_gpus_of_all()?;

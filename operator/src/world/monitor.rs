@@ -5,7 +5,6 @@ use infmon_crds::v1alpha1::{InferenceMonitor, InferenceMonitorStatus};
 use infmon_evaluation::status::{Change, Transition};
 use infmon_evaluation::{Memory, Moment, Resolution, Verdict};
 use std::fmt;
-use std::time::Duration;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,12 +80,6 @@ impl Monitor {
         // The watch brings back what we or the leader wrote; our own newer write is repeated by it a moment later at worst.
         self.written = object.status.clone().unwrap_or_default();
         self.object = object;
-    }
-
-    /// From which age on a sample is not used any more.
-    #[must_use]
-    pub fn stale_after(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.object.spec.stale_after_seconds).unwrap_or(10))
     }
 
     pub(super) fn uid(&self) -> Option<String> {

@@ -4,7 +4,7 @@ mod fault;
 
 use super::gpus::{Serving, label, serves};
 use super::ownership::{Ownership, Served};
-use super::{Finding, GpuVerdict, Input, Outcome, anchor, seconds_of};
+use super::{Finding, GpuVerdict, Input, Outcome, anchor};
 use crate::words::{clause, clause_or, count, seconds};
 use crate::{Moment, NodeObservation};
 use fault::{Rank, Words};
@@ -67,7 +67,7 @@ impl Seen {
 
     /// Looks at one node.
     pub(super) fn look(&mut self, name: &str, node: &NodeObservation, ownership: &Ownership<'_>, input: &Input<'_>) {
-        let stale_after = seconds_of(input.spec.stale_after_seconds);
+        let stale_after = input.spec.stale_after();
         let Some(reported) = node.reported.filter(|at| input.now.since(*at) <= stale_after) else {
             return;
         };

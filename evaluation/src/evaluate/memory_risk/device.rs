@@ -216,7 +216,7 @@ struct Servers {
 
 impl Servers {
     fn of(input: &Input<'_>, room: Room<'_>) -> Self {
-        let stale_after = seconds_of(input.spec.stale_after_seconds);
+        let stale_after = input.spec.stale_after();
         let here = input
             .resolution
             .endpoints

@@ -2,7 +2,7 @@
 
 use super::device::per_minute;
 use super::{Sign, full_in};
-use crate::evaluate::{Input, clears, seconds_of};
+use crate::evaluate::{Input, clears};
 use crate::memory::{Growth, HostObservation};
 use crate::words::{percent, seconds};
 use crate::{Hold, Moment, Place, ResolvedEndpoint};
@@ -183,7 +183,7 @@ fn pod<'a>(input: &Input<'a>, endpoint: &'a ResolvedEndpoint) -> Option<Pod<'a>>
     let (_, known) = input.observations.target(&endpoint.place, &target.id)?;
     let host: &HostObservation = known.host.as_deref()?;
     let (taken, memory) = host.last?;
-    let stale_after = seconds_of(input.spec.stale_after_seconds).max(FRESH_WITHIN);
+    let stale_after = input.spec.stale_after().max(FRESH_WITHIN);
     if input.now.since(taken) > stale_after {
         return None;
     }
