@@ -1,6 +1,6 @@
 //! Everything that has to pass before a change is merged, with the time that each step took.
 
-use crate::{e2e, generate, instructions, test, verify, workspace};
+use crate::{e2e, generate, image, instructions, test, verify, workspace};
 use anyhow::bail;
 use infmon_control_plane::{HelmVersion, Tools};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ const STEPS: [Step; 12] = [
             .env("RUSTDOCFLAGS", "-D warnings");
         workspace::run(command)
     }),
-    ("tests", || test::run(&[])),
+    ("tests", tests),
     ("instructions", instructions::run_where_possible),
     ("real cluster", e2e::run_where_possible),
 ];
@@ -76,6 +76,15 @@ fn table(results: &[(&str, Duration, bool)], total: Duration) -> String {
         text.push_str(&format!("{name:<16} {:>7} s  {mark}\n", took.as_secs()));
     }
     text + &format!("{:<16} {:>7} s", "total", total.as_secs())
+}
+
+/// The tests, many of which wait more than they compute: meanwhile the images of the last step are compiled. Their compiler
+/// ends by itself, and that step waits for it.
+fn tests() -> anyhow::Result<()> {
+    if e2e::cluster_of_user().is_none() && e2e::prepare().is_ok() {
+        image::begin_to_compile()?;
+    }
+    test::run(&[])
 }
 
 fn lint_workflows() -> anyhow::Result<()> {

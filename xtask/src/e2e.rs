@@ -11,8 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The package that holds the suite.
-pub(crate) const SUITE: &str = "infmon-cluster-tests";
+/// The test that is the suite, of the package infmon-cluster-tests.
+const SUITE: &str = "suite";
+/// The program that lets requests wait in front of no server.
+const GATEWAY: &str = "infmon-gateway";
 /// Where the logs of a failed run stay, below `target`.
 const LOGS: &str = "target/e2e-logs";
 
@@ -56,9 +58,9 @@ impl Default for Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|value| !value.is_empty() && !arguments.images_only) {
+    if let Some(kubeconfig) = cluster_of_user().filter(|_| !arguments.images_only) {
         eprintln!("on the cluster of KUBECONFIG; the images of cargo xtask e2e --images-only must be in it");
-        return suite(&PathBuf::from(kubeconfig), &arguments.tests);
+        return suite(&kubeconfig, &arguments.tests);
     }
     if arguments.install {
         requirements::install(&[DEBOOTSTRAP])?;
@@ -111,30 +113,36 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Runs the suite where this machine can, and says clearly where it cannot.
 pub(crate) fn run_where_possible() -> anyhow::Result<()> {
-    let arguments = Arguments::default();
-    if env::var_os("KUBECONFIG").is_none_or(|value| value.is_empty())
-        // The distribution's archive may be out of reach, which says nothing about the product.
-        && let Err(error) = requirements::install(&[DEBOOTSTRAP]).and_then(|()| LlamaRoot::locate().map(drop))
-    {
+    if let Err(error) = prepare() {
         eprintln!("SKIPPED: the suite on a real cluster: {error:#}");
         return Ok(());
     }
-    run(&arguments)
+    run(&Arguments::default())
+}
+
+/// Gets what this machine needs for the suite. An error says nothing about the product: the distribution's archive may be out
+/// of reach.
+pub(crate) fn prepare() -> anyhow::Result<()> {
+    if cluster_of_user().is_some() {
+        return Ok(());
+    }
+    requirements::install(&[DEBOOTSTRAP])?;
+    LlamaRoot::locate().map(drop)
+}
+
+/// The cluster that KUBECONFIG names: nothing is started then, nor are images brought to it.
+pub(crate) fn cluster_of_user() -> Option<PathBuf> {
+    env::var_os("KUBECONFIG")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 fn suite(kubeconfig: &Path, arguments: &[String]) -> anyhow::Result<()> {
     let mut command = workspace::cargo();
     command
-        .args([
-            "test",
-            "--package",
-            SUITE,
-            "--test",
-            "suite",
-            "--",
-            "--ignored",
-            "--test-threads=1",
-        ])
+        // Asked of its package alone, it would have other features than `cargo xtask test`, and most crates be built again.
+        .args(["test", "--workspace", "--test", SUITE])
+        .args(["--", "--ignored", "--test-threads=1"])
         .args(arguments)
         .env("KUBECONFIG", kubeconfig);
     workspace::run(command).context("the suite failed")
@@ -153,9 +161,13 @@ fn images(dev: bool) -> anyhow::Result<Vec<PathBuf>> {
         .map(|image| image.archive)
         .collect();
     let mut build = workspace::cargo();
-    build.args(["build", "--package", "infmon-workloads", "--bins"]);
+    // With the suite, for the same reason as there.
+    build.args(["build", "--workspace", "--bin", GATEWAY, "--test", SUITE]);
     let built = workspace::executables(build)?;
-    let gateway = built.first().context("cargo built no infmon-gateway")?;
+    let gateway = built
+        .iter()
+        .find(|path| path.ends_with(GATEWAY))
+        .with_context(|| format!("cargo built no {GATEWAY}"))?;
     images.push(infmon_workloads::images::write(
         &workspace::root().join(folder),
         gateway,

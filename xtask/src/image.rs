@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     env,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 use tempfile::TempDir;
 
@@ -174,18 +174,40 @@ fn binaries(profile: Profile) -> anyhow::Result<TempDir> {
     Ok(folder)
 }
 
+/// Begins to build the programs for users at the lowest priority, in the time that whatever runs meanwhile waits. Whoever
+/// builds images later has its result, or waits for it, and tells the errors; here they would be in between.
+///
+/// # Errors
+///
+/// If no program could be started; that of a build is not known yet.
+pub(crate) fn begin_to_compile() -> anyhow::Result<Child> {
+    let mut build = workspace::program("nice");
+    build
+        .args(["-n", "19"])
+        .arg(workspace::cargo().get_program())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    arguments_of_build(&mut build, Profile::Image)?;
+    build.spawn().context("failed to start nice")
+}
+
 /// Builds the programs, and gives the paths of their binaries.
 fn cargo_build(profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
     let mut build = workspace::cargo();
+    arguments_of_build(&mut build, profile)?;
+    workspace::executables(build)
+}
+
+fn arguments_of_build(build: &mut Command, profile: Profile) -> anyhow::Result<()> {
     build.args(["build", "--bins"]);
     for program in PROGRAMS {
         build.args(["--package", program.binary]);
     }
     if profile == Profile::Image {
         build.args(["--locked", "--profile", "image"]);
-        without_paths(&mut build)?;
+        without_paths(build)?;
     }
-    workspace::executables(build)
+    Ok(())
 }
 
 /// Replaces the paths of this machine in what is compiled: they would tell who built it where, and differ elsewhere.
