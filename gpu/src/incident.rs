@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::health::{GpuHealth, RecoveryAction};
 use crate::kernel_log::XidProcess;
+use crate::mig::{MigInstance, MigPlace, may_be};
 use crate::xid::{self, XidClass};
 
 /// For so long an incident counts after it happened last, where the driver does not say that the GPU still needs help.
@@ -43,8 +44,8 @@ pub struct Incident {
     pub uuid: String,
     /// What.
     pub kind: IncidentKind,
-    /// GPU instance of MIG that the driver named last.
-    pub gpu_instance: Option<u32>,
+    /// Where on the GPU, as far as the driver named it. Of what concerns the whole GPU it is the place named last.
+    pub place: MigPlace,
     /// The process that the kernel's log named last; nothing where that is not read.
     pub process: XidProcess,
     /// How often; for ECC the number of errors.
@@ -53,6 +54,27 @@ pub struct Incident {
     pub first: Instant,
     /// When last.
     pub last: Instant,
+    /// Uuids of the MIG devices of its GPU instance, as far as they were seen: numbers of instances are given anew at once.
+    devices: Vec<String>,
+}
+
+impl Incident {
+    /// Whether it is this kind of thing on this GPU, in this place where the place matters.
+    fn is(&self, uuid: &str, kind: IncidentKind, place: MigPlace) -> bool {
+        self.uuid == uuid && self.kind == kind && (kind.concerns_whole_gpu() || self.place == place)
+    }
+}
+
+impl IncidentKind {
+    /// Whether every program on the GPU is concerned, also where the driver names a MIG instance: see
+    /// [`XidClass::stays_in_its_instance`].
+    #[must_use]
+    pub const fn concerns_whole_gpu(self) -> bool {
+        match self {
+            Self::Xid { number } => !xid::class(number).stays_in_its_instance(),
+            Self::EccUncorrectable => true,
+        }
+    }
 }
 
 /// Who tells of an XID.
@@ -67,6 +89,7 @@ enum Teller {
 struct Unmatched {
     uuid: String,
     number: u32,
+    place: MigPlace,
     teller: Teller,
     at: Instant,
 }
@@ -75,8 +98,8 @@ struct Unmatched {
 #[derive(Debug, Default)]
 pub struct IncidentLog {
     incidents: Vec<Incident>,
-    /// Until when an XID 45 of a GPU belongs to what came before.
-    cleanup_until: BTreeMap<String, Instant>,
+    /// Until when an XID 45 belongs to what came before, by GPU and GPU instance; without an instance it is that of the whole GPU.
+    cleanup_until: BTreeMap<(String, Option<u32>), Instant>,
     unmatched: VecDeque<Unmatched>,
 }
 
@@ -88,43 +111,52 @@ impl IncidentLog {
     }
 
     /// Takes in an XID that the driver library told. One that cleans up after another is not an incident of its own.
-    pub fn xid(&mut self, gpu: (u32, &str), number: u32, gpu_instance: Option<u32>, at: Instant) {
-        if !self.is_matched(gpu.1, number, Teller::Library, at) {
-            self.tell(gpu, number, gpu_instance, at);
-        }
+    pub fn xid(&mut self, gpu: (u32, &str), number: u32, place: MigPlace, at: Instant) {
+        self.take(gpu, number, place, Teller::Library, at);
     }
 
     /// Takes in an XID that the kernel's log told, with the process that it names. It counts once with what the library tells of it.
-    pub fn kernel_xid(
-        &mut self,
-        gpu: (u32, &str),
-        number: u32,
-        gpu_instance: Option<u32>,
-        process: XidProcess,
-        at: Instant,
-    ) {
-        let (_, uuid) = gpu;
-        if !self.is_matched(uuid, number, Teller::KernelLog, at) {
-            self.tell(gpu, number, gpu_instance, at);
-        }
+    pub fn kernel_xid(&mut self, gpu: (u32, &str), number: u32, place: MigPlace, process: XidProcess, at: Instant) {
+        let place = self.take(gpu, number, place, Teller::KernelLog, at);
         let kind = IncidentKind::Xid { number };
         let noted = self
             .incidents
             .iter_mut()
-            .find(|incident| incident.uuid == uuid && incident.kind == kind);
+            .find(|incident| incident.is(gpu.1, kind, place));
         if let Some(incident) = noted {
             incident.process = process;
         }
     }
 
-    /// Whether the other teller has told of this one; if not, it is to be told.
-    fn is_matched(&mut self, uuid: &str, number: u32, teller: Teller, at: Instant) -> bool {
+    /// Tells it, or adds what the other teller did not know; returns the place under which it is noted.
+    fn take(&mut self, gpu: (u32, &str), number: u32, place: MigPlace, teller: Teller, at: Instant) -> MigPlace {
+        let Some(known) = self.told_by_other(gpu.1, number, place, teller, at) else {
+            self.tell(gpu, number, place, at);
+            return place;
+        };
+        let place = known.with(place);
+        if place != known {
+            self.say_where(gpu, IncidentKind::Xid { number }, (known, place), at);
+        }
+        place
+    }
+
+    /// Where the other teller has said that this one was; if it has not told of it, it is to be told.
+    fn told_by_other(
+        &mut self,
+        uuid: &str,
+        number: u32,
+        place: MigPlace,
+        teller: Teller,
+        at: Instant,
+    ) -> Option<MigPlace> {
         let apart = |before: Instant| at.max(before).saturating_duration_since(at.min(before));
         self.unmatched.retain(|told| apart(told.at) <= SAME_WITHIN);
-        let same = |told: &Unmatched| (told.uuid.as_str(), told.number) == (uuid, number) && told.teller != teller;
+        let same = |told: &Unmatched| {
+            (told.uuid.as_str(), told.number) == (uuid, number) && told.teller != teller && told.place.may_be(place)
+        };
         if let Some(position) = self.unmatched.iter().position(same) {
-            self.unmatched.remove(position);
-            return true;
+            return self.unmatched.remove(position).map(|told| told.place);
         }
         if self.unmatched.len() >= MOST_UNMATCHED {
             self.unmatched.pop_front();
@@ -132,42 +164,97 @@ impl IncidentLog {
         self.unmatched.push_back(Unmatched {
             uuid: uuid.to_owned(),
             number,
+            place,
             teller,
             at,
         });
-        false
+        None
     }
 
-    fn tell(&mut self, gpu: (u32, &str), number: u32, gpu_instance: Option<u32>, at: Instant) {
+    fn tell(&mut self, gpu: (u32, &str), number: u32, place: MigPlace, at: Instant) {
         let (_, uuid) = gpu;
-        let cleans_up = self.cleanup_until.get(uuid).is_some_and(|until| at <= *until);
+        let kind = IncidentKind::Xid { number };
+        let until = at + CLEANUP_WITHIN;
         if number == xid::CLEANUP {
+            let mut cleans_up = false;
+            for ((of, instance), ends) in &mut self.cleanup_until {
+                if of == uuid && at <= *ends && may_be(*instance, place.gpu_instance) {
+                    (cleans_up, *ends) = (true, until);
+                }
+            }
             if cleans_up {
-                self.cleanup_until.insert(uuid.to_owned(), at + CLEANUP_WITHIN);
                 return;
             }
         } else {
-            self.cleanup_until.insert(uuid.to_owned(), at + CLEANUP_WITHIN);
+            let instance = place.gpu_instance.filter(|_| !kind.concerns_whole_gpu());
+            self.cleanup_until.insert((uuid.to_owned(), instance), until);
             // Its cause may be told after it.
             let alone = IncidentKind::Xid { number: xid::CLEANUP };
             self.incidents.retain(|incident| {
-                !(incident.uuid == uuid && incident.kind == alone && at <= incident.last + CLEANUP_WITHIN)
+                !(incident.uuid == uuid
+                    && incident.kind == alone
+                    && at <= incident.last + CLEANUP_WITHIN
+                    && may_be(instance, incident.place.gpu_instance))
             });
         }
-        self.note(gpu, IncidentKind::Xid { number }, gpu_instance, 1, at);
+        self.note(gpu, kind, place, 1, at);
+    }
+
+    /// Puts one that was noted without its place where it belongs.
+    fn say_where(&mut self, gpu: (u32, &str), kind: IncidentKind, (from, to): (MigPlace, MigPlace), at: Instant) {
+        let known = |place| move |incident: &Incident| incident.is(gpu.1, kind, place);
+        let Some(position) = self.incidents.iter().position(known(from)) else {
+            return;
+        };
+        let joins = !kind.concerns_whole_gpu() && self.incidents.iter().any(known(to));
+        let Some(incident) = self.incidents.get_mut(position) else {
+            return;
+        };
+        if kind.concerns_whole_gpu() || (incident.count == 1 && !joins) {
+            incident.place = to;
+            return;
+        }
+        incident.count -= 1;
+        if incident.count == 0 {
+            self.incidents.remove(position);
+        }
+        self.note(gpu, kind, to, 1, at);
+    }
+
+    /// Takes in which MIG instances a GPU has now. What happened in an instance that was destroyed since is over: its number may be that of
+    /// another one by now.
+    pub fn instances(&mut self, uuid: &str, instances: &[MigInstance]) {
+        self.incidents.retain_mut(|incident| {
+            let of_incident = |instance: &&MigInstance| {
+                Some(instance.gpu_instance) == incident.place.gpu_instance && incident.uuid == uuid
+            };
+            let Some(instance) = instances
+                .iter()
+                .find(of_incident)
+                .filter(|_| !incident.kind.concerns_whole_gpu())
+            else {
+                return true;
+            };
+            let now = || instance.devices.iter().map(|device| device.uuid.clone());
+            if incident.devices.is_empty() {
+                incident.devices.extend(now());
+                return true;
+            }
+            instance.devices.is_empty() || now().any(|device| incident.devices.contains(&device))
+        });
     }
 
     /// Takes in that so many uncorrectable errors were added.
     pub fn ecc(&mut self, gpu: (u32, &str), errors: u64, at: Instant) {
         if errors > 0 {
-            self.note(gpu, IncidentKind::EccUncorrectable, None, errors, at);
+            self.note(gpu, IncidentKind::EccUncorrectable, MigPlace::default(), errors, at);
         }
     }
 
     /// A GPU begins anew: it came back after it was lost, or the driver was loaded again. What happened before is over.
     pub fn begins_anew(&mut self, uuid: &str) {
         self.incidents.retain(|incident| incident.uuid != uuid);
-        self.cleanup_until.remove(uuid);
+        self.cleanup_until.retain(|(of, _), _| of != uuid);
     }
 
     /// Forgets what is long over.
@@ -177,11 +264,11 @@ impl IncidentLog {
         self.cleanup_until.retain(|_, until| now <= *until);
     }
 
-    fn note(&mut self, (index, uuid): (u32, &str), kind: IncidentKind, instance: Option<u32>, count: u64, at: Instant) {
+    fn note(&mut self, (index, uuid): (u32, &str), kind: IncidentKind, place: MigPlace, count: u64, at: Instant) {
         let known = self
             .incidents
             .iter_mut()
-            .find(|incident| incident.uuid == uuid && incident.kind == kind);
+            .find(|incident| incident.is(uuid, kind, place));
         if let Some(incident) = known {
             // What is over by its rule does not make a new one look old.
             if at.saturating_duration_since(incident.last) > INCIDENT_COUNTS_FOR {
@@ -189,7 +276,7 @@ impl IncidentLog {
             }
             incident.count = incident.count.saturating_add(count);
             incident.last = incident.last.max(at);
-            incident.gpu_instance = instance;
+            incident.place = place;
             incident.process = XidProcess::default();
             return;
         }
@@ -207,11 +294,12 @@ impl IncidentLog {
             index,
             uuid: uuid.to_owned(),
             kind,
-            gpu_instance: instance,
+            place,
             process: XidProcess::default(),
             count,
             first: at,
             last: at,
+            devices: Vec::new(),
         });
     }
 }

@@ -12,6 +12,7 @@
 //! nvidia-nvswitch0: SXid (PCI:0000:06:00.0): 20034, Fatal, Link 48 LTSSM Fault Up
 //! ```
 
+use crate::mig::MigPlace;
 use std::fmt;
 
 /// Longest name of a process that is kept, bytes; the kernel has 15.
@@ -70,8 +71,8 @@ pub enum KernelEvent {
         pci: PciAddress,
         /// Number in NVIDIA's catalogue.
         number: u32,
-        /// GPU instance of MIG.
-        gpu_instance: Option<u32>,
+        /// Where on the GPU; only some lines name it.
+        place: MigPlace,
         /// The process that the driver blames.
         process: XidProcess,
     },
@@ -114,13 +115,19 @@ fn xid(rest: &str) -> Option<KernelEvent> {
     let mut places = place.split(' ');
     let pci = places.next()?;
     let pci = PciAddress::parse(pci.strip_prefix("PCI:").unwrap_or(pci))?;
-    let gpu_instance = places.find_map(|part| part.strip_prefix("GPU-I:")?.parse().ok());
+    let mut named = |prefix: &str| places.find_map(|part| part.strip_prefix(prefix)?.parse().ok());
+    // In this order.
+    let gpu_instance = named("GPU-I:");
+    let compute_instance = gpu_instance.and_then(|_| named("GPU-CI:"));
     let (number, rest) = number(rest)?;
     let rest = rest.strip_prefix(", ").unwrap_or(rest);
     Some(KernelEvent::Xid {
         pci,
         number,
-        gpu_instance,
+        place: MigPlace {
+            gpu_instance,
+            compute_instance,
+        },
         process: process(rest),
     })
 }
@@ -186,12 +193,12 @@ fn printable(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Address, number, MIG instance, pid and name of the XID in a line; `-` for what is not told.
+    /// Address, number, GPU and compute instance of MIG, pid and name of the XID in a line; `-` for what is not told.
     fn told(line: &str) -> String {
         let Some(KernelEvent::Xid {
             pci,
             number,
-            gpu_instance,
+            place,
             process,
         }) = parse_record(&format!("4,1021,19421000,-;{line}"))
         else {
@@ -200,8 +207,9 @@ mod tests {
         let or_dash = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
         let name = process.name.unwrap_or_else(|| "-".to_owned());
         format!(
-            "{pci} {number} {} {} {name}",
-            or_dash(gpu_instance),
+            "{pci} {number} {}/{} {} {name}",
+            or_dash(place.gpu_instance),
+            or_dash(place.compute_instance),
             or_dash(process.pid)
         )
     }
@@ -212,42 +220,42 @@ mod tests {
         let table = [
             (
                 "NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, name=python3, GPU has fallen off the bus.",
-                "0000:3b:00 79 - 1234 python3",
+                "0000:3b:00 79 -/- 1234 python3",
             ),
             (
                 "NVRM: Xid (PCI:0000:01:00 GPU-I:05): 94, pid=7194, Contained: CE User Channel (0x9). RST: No, D-RST: No",
-                "0000:01:00 94 5 7194 -",
+                "0000:01:00 94 5/- 7194 -",
             ),
             (
                 "NVRM: Xid (PCI:0000:3b:00 GPU-I:01 GPU-CI:02): 13, pid=9, name=a, Graphics Exception",
-                "0000:3b:00 13 1 9 a",
+                "0000:3b:00 13 1/2 9 a",
             ),
             (
                 "NVRM: Xid (PCI:0000:91:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
-                "0000:91:00 79 - - -",
+                "0000:91:00 79 -/- - -",
             ),
             (
                 "NVRM: Xid (PCI:0000:01:00): 79, pid=1122, GPU has fallen off the bus.",
-                "0000:01:00 79 - 1122 -",
+                "0000:01:00 79 -/- 1122 -",
             ),
             (
                 "NVRM: Xid (PCI:0009:01:00): 154, GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)",
-                "0009:01:00 154 - - -",
+                "0009:01:00 154 -/- - -",
             ),
-            ("NVRM: Xid (0000:03:00): 14, Channel 00000001", "0000:03:00 14 - - -"),
+            ("NVRM: Xid (0000:03:00): 14, Channel 00000001", "0000:03:00 14 -/- - -"),
             (
                 "NVRM: Xid (PCI:0000:00:06): 31, pid=79749, name=exe, Ch 0000000a, intr 00000000. MMU Fault: ENGINE GRAPHICS",
-                "0000:00:06 31 - 79749 exe",
+                "0000:00:06 31 -/- 79749 exe",
             ),
             (
                 "NVRM: Xid (PCI:0000:10:1c): 63, pid=1896, Row Remapper: New row marked for remapping, reset gpu to activate.",
-                "0000:10:1c 63 - 1896 -",
+                "0000:10:1c 63 -/- 1896 -",
             ),
             (
                 "NVRM: Xid (PCI:0009:01:00): 149, NETIR_LINK_EVT  Fatal   XC0 i0 Link 01 (0x021425c6 0x00000000)",
-                "0009:01:00 149 - - -",
+                "0009:01:00 149 -/- - -",
             ),
-            ("NVRM: Xid (PCI:0000:83:00): 48", "0000:83:00 48 - - -"),
+            ("NVRM: Xid (PCI:0000:83:00): 48", "0000:83:00 48 -/- - -"),
         ];
         for (line, expected) in table {
             assert_eq!(told(line), expected, "{line}");

@@ -18,7 +18,7 @@ pub mod xid;
 pub use findings::{Finding, lost_clocks, power_cap_costs_clocks, supporting_evidence};
 pub use health::{GpuHealth, RecoveryAction, StandingFault, ecc_growth};
 pub use incident::{INCIDENT_COUNTS_FOR, Incident, IncidentKind, IncidentLog, counts};
-pub use mig::{MigDevice, MigInstance};
+pub use mig::{MigDevice, MigInstance, MigPlace};
 pub use process::{GpuProcess, ProcessOwner};
 pub use sample::{DriverProblem, DriverState, GpuSample, ThrottleCause, ThrottleCounter};
 #[cfg(feature = "nvml")]

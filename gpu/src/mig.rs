@@ -23,6 +23,35 @@ pub struct MigInstance {
     pub utilization_percent: Option<u32>,
 }
 
+/// Where on a GPU something happened, as far as the driver names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MigPlace {
+    /// Number of the GPU instance; `None` is the whole GPU, or nobody said where.
+    pub gpu_instance: Option<u32>,
+    /// Number of the compute instance in it; only with a GPU instance.
+    pub compute_instance: Option<u32>,
+}
+
+impl MigPlace {
+    /// Whether two tellers, of whom each may leave something out, may mean the same place.
+    pub(crate) fn may_be(self, other: Self) -> bool {
+        may_be(self.gpu_instance, other.gpu_instance) && may_be(self.compute_instance, other.compute_instance)
+    }
+
+    /// With what the other one names and this one does not.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            gpu_instance: self.gpu_instance.or(other.gpu_instance),
+            compute_instance: self.compute_instance.or(other.compute_instance),
+        }
+    }
+}
+
+/// Whether two numbers of instances, of which either may be unknown, may be the same one.
+pub(crate) fn may_be(one: Option<u32>, other: Option<u32>) -> bool {
+    one.is_none() || other.is_none() || one == other
+}
+
 /// A compute instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -44,6 +44,15 @@ impl XidClass {
             Self::ResetGpu | Self::RebootNode | Self::RestartMachine | Self::CheckBoard | Self::CheckLink
         )
     }
+
+    /// Whether the catalogue asks for no more than a restart of the program, so that an XID that names a GPU instance of MIG is none of the
+    /// others' business. MIG promises that faults of programs stay in their GPU instance
+    /// (<https://docs.nvidia.com/datacenter/tesla/mig-user-guide/>, "error isolation"). What asks for more, or of which the catalogue does
+    /// not say what follows, concerns the whole GPU.
+    #[must_use]
+    pub const fn stays_in_its_instance(self) -> bool {
+        matches!(self, Self::Ignore | Self::RestartProgram | Self::CheckManagedMemory)
+    }
 }
 
 /// "Preemptive cleanup, due to previous errors": it accompanies the XID that caused it.

@@ -2,10 +2,18 @@
 
 use infmon_gpu::kernel_log::XidProcess;
 use infmon_gpu::xid::{self, XidClass};
-use infmon_gpu::{GpuHealth, IncidentKind, IncidentLog, RecoveryAction, StandingFault, counts, ecc_growth};
+use infmon_gpu::{
+    GpuHealth, IncidentKind, IncidentLog, MigDevice, MigInstance, MigPlace, RecoveryAction, StandingFault, counts,
+    ecc_growth,
+};
 use std::time::{Duration, Instant};
 
 const GPU: (u32, &str) = (3, "GPU-3");
+/// The driver names no instance of MIG.
+const WHOLE: MigPlace = MigPlace {
+    gpu_instance: None,
+    compute_instance: None,
+};
 const OTHER: (u32, &str) = (4, "GPU-4");
 
 /// An XID of a GPU, so many seconds after the start.
@@ -22,7 +30,7 @@ fn logged(xids: &[At]) -> Vec<Logged> {
     let start = Instant::now();
     let mut log = IncidentLog::default();
     for (at, gpu, number) in xids {
-        log.xid(*gpu, *number, None, start + seconds(*at));
+        log.xid(*gpu, *number, WHOLE, start + seconds(*at));
     }
     log.incidents().iter().map(tell).collect()
 }
@@ -105,8 +113,8 @@ fn what_the_library_and_the_kernels_log_tell_counts_once() {
         let mut log = IncidentLog::default();
         for told in told {
             match *told {
-                Library(at, number) => log.xid(GPU, number, None, start + seconds(at)),
-                Log(at, number) => log.kernel_xid(GPU, number, None, process(), start + seconds(at)),
+                Library(at, number) => log.xid(GPU, number, WHOLE, start + seconds(at)),
+                Log(at, number) => log.kernel_xid(GPU, number, WHOLE, process(), start + seconds(at)),
             }
         }
         let found: Vec<Logged> = log.incidents().iter().map(tell).collect();
@@ -123,16 +131,16 @@ fn an_xid_keeps_the_process_of_the_last_one() {
         name: None,
     };
     let blamed = |log: &IncidentLog| log.incidents()[0].process.pid;
-    log.kernel_xid(GPU, 31, None, process(1), start);
-    log.xid(GPU, 31, None, start);
+    log.kernel_xid(GPU, 31, WHOLE, process(1), start);
+    log.xid(GPU, 31, WHOLE, start);
     assert_eq!(
         blamed(&log),
         Some(1),
         "the library knows no process and takes none away"
     );
-    log.xid(GPU, 31, None, start + seconds(60));
+    log.xid(GPU, 31, WHOLE, start + seconds(60));
     assert_eq!(blamed(&log), None, "of the next one nobody has told yet");
-    log.kernel_xid(GPU, 31, None, process(2), start + seconds(60));
+    log.kernel_xid(GPU, 31, WHOLE, process(2), start + seconds(60));
     assert_eq!((blamed(&log), log.incidents()[0].count), (Some(2), 2));
 }
 
@@ -140,10 +148,10 @@ fn an_xid_keeps_the_process_of_the_last_one() {
 fn an_incident_that_comes_back_after_it_was_over_is_a_new_one() {
     let start = Instant::now();
     let mut log = IncidentLog::default();
-    log.xid(GPU, 31, None, start);
-    log.xid(GPU, 31, Some(2), start + seconds(3_000));
+    log.xid(GPU, 31, WHOLE, start);
+    log.xid(GPU, 31, WHOLE, start + seconds(3_000));
     let [incident] = log.incidents() else { panic!("{log:?}") };
-    assert_eq!((incident.count, incident.gpu_instance), (1, Some(2)));
+    assert_eq!((incident.count, incident.place), (1, WHOLE));
     assert_eq!(incident.first, start + seconds(3_000));
 }
 
@@ -152,7 +160,7 @@ fn the_log_is_bounded_and_forgets() {
     let start = Instant::now();
     let mut log = IncidentLog::default();
     for number in 1_000..2_000 {
-        log.xid(GPU, number, None, start + seconds(u64::from(number)));
+        log.xid(GPU, number, WHOLE, start + seconds(u64::from(number)));
     }
     assert_eq!(log.incidents().len(), 128);
     assert_eq!(log.incidents()[0].kind, IncidentKind::Xid { number: 1_872 });
@@ -324,4 +332,122 @@ fn what_is_not_known_is_no_fault_and_no_health() {
     for code in 0..8 {
         assert_eq!(RecoveryAction::from_code(code).code(), code);
     }
+}
+
+/// A GPU instance, without the compute instance in it.
+fn inside(gpu_instance: u32) -> MigPlace {
+    MigPlace {
+        gpu_instance: Some(gpu_instance),
+        ..WHOLE
+    }
+}
+
+/// XID, GPU instance and count of what is noted.
+fn placed(log: &IncidentLog) -> Vec<(u32, Option<u32>, u64)> {
+    let told = |incident: &infmon_gpu::Incident| (tell(incident).1, incident.place.gpu_instance, incident.count);
+    log.incidents().iter().map(told).collect()
+}
+
+#[test]
+fn instances_of_mig_are_told_apart_where_that_matters() {
+    let cases: [(&str, &[(u32, MigPlace)], &[(u32, Option<u32>, u64)]); 8] = [
+        (
+            "programs on two instances",
+            &[(31, inside(1)), (31, inside(2)), (31, inside(1))],
+            &[(31, Some(1), 2), (31, Some(2), 1)],
+        ),
+        (
+            "one that nobody places",
+            &[(31, inside(1)), (31, WHOLE)],
+            &[(31, Some(1), 1), (31, None, 1)],
+        ),
+        (
+            "what resets the GPU is one, wherever it began",
+            &[(119, inside(1)), (119, inside(2))],
+            &[(119, Some(2), 2)],
+        ),
+        (
+            "cleanup in the instance",
+            &[(31, inside(1)), (45, inside(1))],
+            &[(31, Some(1), 1)],
+        ),
+        (
+            "cleanup in another instance",
+            &[(31, inside(1)), (45, inside(2))],
+            &[(31, Some(1), 1), (45, Some(2), 1)],
+        ),
+        (
+            "cleanup everywhere after what resets the GPU",
+            &[(119, inside(1)), (45, inside(1)), (45, inside(2)), (45, WHOLE)],
+            &[(119, Some(1), 1)],
+        ),
+        (
+            "cleanup before its cause",
+            &[(45, inside(1)), (45, inside(2)), (31, inside(2))],
+            &[(45, Some(1), 1), (31, Some(2), 1)],
+        ),
+        (
+            "cleanup that nobody places",
+            &[(31, inside(1)), (45, WHOLE)],
+            &[(31, Some(1), 1)],
+        ),
+    ];
+    for (name, told, expected) in cases {
+        let start = Instant::now();
+        let mut log = IncidentLog::default();
+        for (number, place) in told {
+            log.xid(GPU, *number, *place, start);
+        }
+        assert_eq!(placed(&log), expected, "{name}");
+    }
+}
+
+#[test]
+fn one_teller_names_the_instance_that_the_other_leaves_out() {
+    let start = Instant::now();
+    let process = || XidProcess {
+        pid: Some(7),
+        name: None,
+    };
+    let mut log = IncidentLog::default();
+    log.kernel_xid(GPU, 31, WHOLE, process(), start);
+    log.xid(GPU, 31, inside(2), start);
+    assert_eq!(placed(&log), [(31, Some(2), 1)]);
+    assert_eq!(log.incidents()[0].process, process());
+    // Others of its kind, in the instance and of the whole GPU, stay what they are.
+    log.kernel_xid(GPU, 31, WHOLE, process(), start + seconds(20));
+    log.xid(GPU, 31, inside(2), start + seconds(21));
+    assert_eq!(placed(&log), [(31, Some(2), 2)]);
+    log.xid(GPU, 31, WHOLE, start + seconds(40));
+    log.xid(GPU, 31, WHOLE, start + seconds(60));
+    log.kernel_xid(GPU, 31, inside(3), process(), start + seconds(61));
+    assert_eq!(placed(&log), [(31, Some(2), 2), (31, None, 1), (31, Some(3), 1)]);
+    // What the library places elsewhere is another one.
+    log.kernel_xid(GPU, 13, inside(1), process(), start);
+    log.xid(GPU, 13, inside(2), start);
+    assert_eq!(placed(&log)[3..], [(13, Some(1), 1), (13, Some(2), 1)]);
+}
+
+#[test]
+fn an_instance_that_was_made_anew_has_no_past() {
+    let instance = |gpu_instance, device: &str| MigInstance {
+        gpu_instance,
+        devices: vec![MigDevice {
+            uuid: device.to_owned(),
+            compute_instance: Some(0),
+        }],
+        ..MigInstance::default()
+    };
+    let start = Instant::now();
+    let mut log = IncidentLog::default();
+    log.xid(GPU, 31, inside(1), start);
+    log.xid(GPU, 31, inside(2), start);
+    log.xid(GPU, 119, inside(1), start);
+    log.xid(OTHER, 31, inside(1), start);
+    log.instances("GPU-3", &[instance(1, "MIG-a"), instance(2, "MIG-b")]);
+    // One that the driver does not show for a moment is not gone.
+    log.instances("GPU-3", &[instance(2, "MIG-b")]);
+    assert_eq!(log.incidents().len(), 4);
+    log.instances("GPU-3", &[instance(1, "MIG-c"), instance(2, "MIG-b")]);
+    assert_eq!(placed(&log), [(31, Some(2), 1), (119, Some(1), 1), (31, Some(1), 1)]);
 }

@@ -104,11 +104,11 @@ impl Gpus {
             KernelEvent::Xid {
                 pci,
                 number,
-                gpu_instance,
+                place,
                 process,
             } => {
                 let monitor = self.monitor.as_ref();
-                let known = monitor.is_some_and(|monitor| monitor.note_kernel_xid(pci, number, gpu_instance, process));
+                let known = monitor.is_some_and(|monitor| monitor.note_kernel_xid(pci, number, place, process));
                 if !known {
                     tracing::warn!(%pci, xid = number, "the kernel's log tells an XID of a GPU that the driver does not show");
                 }

@@ -76,8 +76,11 @@ pub struct GpuIncident {
     /// What.
     #[serde(flatten)]
     pub kind: IncidentKind,
-    /// GPU instance of MIG that the driver named last.
+    /// GPU instance of MIG that the driver named; `None` is the whole GPU, or nobody said where. Of an XID that concerns the whole GPU it is
+    /// the one named last.
     pub gpu_instance: Option<u32>,
+    /// Compute instance of MIG, by its number in the GPU instance.
+    pub compute_instance: Option<u32>,
     /// Process that the kernel's log named last, in the node's PID namespace; `None` where the log is not read or names none.
     pub pid: Option<u32>,
     /// Name of that process.

@@ -83,6 +83,11 @@ pub(super) fn serves(pods: &[String], attribution: &Attribution, sharing: Sharin
     }
 }
 
+/// The same of a part of a GPU that these pods are known to have.
+pub(super) fn instance_serves(pods: &[String], attribution: &Attribution) -> String {
+    serves(pods, attribution, Sharing::NotTold).replacen("It serves", "That instance serves", 1)
+}
+
 /// GPUs of a monitor.
 pub(super) struct Serving {
     /// Worst first.

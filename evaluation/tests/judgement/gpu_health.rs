@@ -43,6 +43,7 @@ fn xid(number: u32, ago: u64) -> GpuIncident {
         uuid: uuid(1),
         kind: IncidentKind::Xid { number },
         gpu_instance: None,
+        compute_instance: None,
         pid: None,
         process_name: None,
         count: 1,
@@ -315,7 +316,7 @@ fn the_message_has_everything() {
     ));
     assert_eq!(
         message(&scene.look()),
-        "GPU 3 (GPU-10000000) on node n1: XID 119 (GSP call timeout) in MIG instance 2, 3 times, first 95 s and last 4 s ago. It serves pod a. \
+        "GPU 3 (GPU-10000000) on node n1: XID 119 (GSP call timeout) in MIG instance 2, which concerns the whole GPU, 3 times, first 95 s and last 4 s ago. It serves pod a. \
          Next: drain n1 and reset GPU 3 (nvidia-smi --gpu-reset -i 3) or reboot. docs/conditions.md#xid"
     );
 

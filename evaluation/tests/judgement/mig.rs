@@ -3,9 +3,12 @@
 use crate::ownership::{list, owner, serving};
 use crate::processes::pods_of;
 use crate::scene::{Gpu, Scene, Server, assert_presentable, finding, gpu, scene, server, short};
-use infmon_crds::v1alpha1::ConditionType::{OomRisk, Throttled, Underutilized};
+use infmon_crds::v1alpha1::ConditionType::{GpusHealthy, OomRisk, Throttled, Underutilized};
 use infmon_engines::Engine;
 use infmon_gpu::ThrottleCause::HardwareThermal;
+use infmon_gpu::{IncidentKind, RecoveryAction};
+use infmon_samples::GpuIncident;
+use std::time::Duration;
 
 const UUID: &str = "GPU-10000000-x";
 const FINE: &str = "False BelowThreshold";
@@ -77,6 +80,120 @@ fn with_kubelet() -> Scene {
     let mut owners = list(&[("a", &["MIG-aaaaaaaa-1"])]);
     owners.owners.push(owner("other", "b", &["MIG-bbbbbbbb-1"]));
     scene([grows("a")]).gpu(divided()).gpu(whole()).kubelet("n1", owners)
+}
+
+/// XID `number` in GPU instance 3.
+fn xid(number: u32) -> GpuIncident {
+    GpuIncident {
+        index: 0,
+        uuid: UUID.into(),
+        kind: IncidentKind::Xid { number },
+        gpu_instance: Some(3),
+        compute_instance: Some(0),
+        pid: None,
+        process_name: None,
+        count: 1,
+        first: Duration::from_secs(4),
+        last: Duration::from_secs(4),
+    }
+}
+
+#[test]
+fn an_xid_in_a_part_is_told_to_who_has_it_and_to_who_may_have_it() {
+    const CALM: &str = "True NoFaults";
+    const HIT: &str = "False Xid";
+    let unnamed = |number| GpuIncident {
+        gpu_instance: None,
+        compute_instance: None,
+        ..xid(number)
+    };
+    let cases = [
+        ("the pod of the part", "MIG-aaaaaaaa-1", xid(31), HIT),
+        ("by its older name", "MIG-GPU-10000000-x/3/0", xid(31), HIT),
+        ("by its device file", "nvidia0/gi3", xid(31), HIT),
+        ("its neighbour", "MIG-bbbbbbbb-1", xid(31), CALM),
+        ("its neighbour, of what is contained", "MIG-bbbbbbbb-1", xid(94), CALM),
+        (
+            "nobody knows which part",
+            "gpu.nvidia.com/n1/gpu-0-mig-1g10gb-19-0",
+            xid(31),
+            HIT,
+        ),
+        ("another GPU", "GPU-20000000-x", xid(31), CALM),
+        ("a neighbour, of what resets the GPU", "MIG-bbbbbbbb-1", xid(119), HIT),
+        ("a neighbour, of a lost GPU", "MIG-bbbbbbbb-1", xid(79), HIT),
+        ("a neighbour, of uncontained errors", "MIG-bbbbbbbb-1", xid(95), HIT),
+        (
+            "a neighbour, of an XID that nobody knows",
+            "MIG-bbbbbbbb-1",
+            xid(4_000),
+            HIT,
+        ),
+        (
+            "a neighbour, of one that the driver does not place",
+            "MIG-bbbbbbbb-1",
+            unnamed(31),
+            HIT,
+        ),
+    ];
+    for (name, id, incident, expected) in cases {
+        let mut scene = with(id);
+        for gpu in &mut scene.gpus {
+            gpu.sample.health.recovery_action = Some(RecoveryAction::None);
+            gpu.sample.health.xid_events = Some(true);
+        }
+        scene.incidents.push(("n1".into(), incident));
+        let verdict = scene.look();
+        let message = &finding(&verdict, GpusHealthy).message;
+        assert_eq!(short(&verdict, GpusHealthy), expected, "{name}: {message}");
+        assert_presentable(&verdict);
+    }
+}
+
+#[test]
+fn the_message_names_the_part_and_only_its_pods() {
+    let told = |mut scene: Scene, number| {
+        scene.incidents.push(("n1".into(), xid(number)));
+        let verdict = scene.look();
+        assert_presentable(&verdict);
+        finding(&verdict, GpusHealthy).message.clone()
+    };
+    let both = || {
+        scene([
+            server("a").device("MIG-aaaaaaaa-1"),
+            server("b").device("MIG-bbbbbbbb-1"),
+        ])
+        .gpu(divided())
+    };
+    assert_eq!(
+        told(both(), 31),
+        "GPU 0 (GPU-10000000) on node n1: XID 31 (GPU memory page fault) in MIG instance 3/0, 4 s ago. That instance serves pod a. \
+         Next: restart the pod if it does not serve; if it happens again on this GPU, run dcgmi diag on n1. docs/conditions.md#xid"
+    );
+    let message = told(both(), 119);
+    let words = "XID 119 (GSP call timeout) in MIG instance 3/0, which concerns the whole GPU, 4 s ago. It serves pod a, b (by MIG, ";
+    assert!(message.contains(words), "{message}");
+    // Of b nobody knows which part it has.
+    let message = told(
+        scene([
+            server("a").device("MIG-aaaaaaaa-1"),
+            server("b").device("gpu.nvidia.com/n1/gpu-0-mig-1g10gb-19-0"),
+        ])
+        .gpu(divided()),
+        31,
+    );
+    assert!(message.contains(" 4 s ago. It serves pod a"), "{message}");
+    // By their processes.
+    let computes = divided()
+        .process(7, "a", 9000)
+        .on_instance(3)
+        .process(8, "b", 50)
+        .on_instance(4);
+    let message = told(scene([server("a"), server("b")]).gpu(computes).looks_up("n1"), 31);
+    assert!(
+        message.contains(" 4 s ago. Processes of pod a were seen on it. Next: "),
+        "{message}"
+    );
 }
 
 #[test]

@@ -91,6 +91,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 uuid: format!("GPU-{gpu}"),
                 kind: number.map_or(IncidentKind::EccUncorrectable, |number| IncidentKind::Xid { number }),
                 gpu_instance: action,
+                compute_instance: action,
                 pid: action,
                 process_name: number.map(|number| format!("p{number}\n.")),
                 count: ago,

@@ -213,6 +213,7 @@ fn happened(second: &mut Second, kind: IncidentKind) {
         uuid: uuid(),
         kind,
         gpu_instance: None,
+        compute_instance: None,
         pid: None,
         process_name: None,
         count: 1,

@@ -73,7 +73,7 @@ impl<'nvml> Listener<'nvml> {
         let Some((_, index, uuid)) = gpu else { return };
         if event.kind & XID != 0 {
             let number = u32::try_from(event.data).unwrap_or(u32::MAX);
-            shared.note_xid(|log| log.xid((*index, uuid), number, event.gpu_instance, Instant::now()));
+            shared.note_xid(|log| log.xid((*index, uuid), number, event.place, Instant::now()));
         }
     }
 }

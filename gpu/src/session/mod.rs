@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::incident::IncidentLog;
 use crate::kernel_log::{PciAddress, XidProcess};
+use crate::mig::MigPlace;
 use crate::sample::DriverState;
 use crate::snapshot::{CallStats, Snapshot};
 use failure::Problem;
@@ -168,17 +169,10 @@ impl GpuMonitor {
 
     /// Takes in an XID from the kernel's log: it is told once with what the driver library tells of it. False for a GPU that no session has
     /// seen, of which nothing more is known than the log says.
-    pub fn note_kernel_xid(
-        &self,
-        pci: PciAddress,
-        number: u32,
-        gpu_instance: Option<u32>,
-        process: XidProcess,
-    ) -> bool {
+    pub fn note_kernel_xid(&self, pci: PciAddress, number: u32, place: MigPlace, process: XidProcess) -> bool {
         let known = self.shared.addresses().get(&pci).cloned();
         let Some((index, uuid)) = known else { return false };
-        let note =
-            |log: &mut IncidentLog| log.kernel_xid((index, &uuid), number, gpu_instance, process, Instant::now());
+        let note = |log: &mut IncidentLog| log.kernel_xid((index, &uuid), number, place, process, Instant::now());
         self.shared.note_xid(note);
         true
     }

@@ -17,6 +17,7 @@ use nvml_wrapper_sys::bindings::{
 
 use std::ffi::c_uint;
 
+use crate::mig::MigPlace;
 use crate::process::GpuProcess;
 
 /// Marks a value that the driver does not tell (`NVML_VALUE_NOT_AVAILABLE`).
@@ -199,8 +200,8 @@ pub(super) struct RawEvent {
     pub(super) kind: u64,
     /// The XID, for an XID.
     pub(super) data: u64,
-    /// GPU instance of MIG.
-    pub(super) gpu_instance: Option<u32>,
+    /// Where on the GPU.
+    pub(super) place: MigPlace,
 }
 
 /// Identity of a GPU within a session.
@@ -263,7 +264,11 @@ impl<'nvml> EventSet<'nvml> {
                 device: event.device as usize,
                 kind: event.eventType,
                 data: event.eventData,
-                gpu_instance: Some(event.gpuInstanceId).filter(|instance| *instance != NO_INSTANCE),
+                place: MigPlace {
+                    gpu_instance: instance(event.gpuInstanceId),
+                    compute_instance: instance(event.computeInstanceId)
+                        .filter(|_| instance(event.gpuInstanceId).is_some()),
+                },
             })),
             Err(NvmlError::Timeout) => Ok(None),
             Err(error) => Err(error),
@@ -332,8 +337,12 @@ impl ProcessList {
     }
 }
 
+/// Number of an instance; the driver has one that means none.
+fn instance(number: u32) -> Option<u32> {
+    Some(number).filter(|number| *number != NO_INSTANCE)
+}
+
 fn process(info: &nvmlProcessInfo_t) -> GpuProcess {
-    let instance = |number: u32| Some(number).filter(|number| *number != NO_INSTANCE);
     GpuProcess {
         pid: info.pid,
         used_bytes: Some(info.usedGpuMemory).filter(|used| *used != NOT_AVAILABLE),

@@ -259,6 +259,9 @@ impl Worker {
                     if self.known.is_back(&uuid) {
                         self.shared.note(|log| log.begins_anew(&uuid));
                     }
+                    if let Some(instances) = &sample.mig_instances {
+                        self.shared.note(|log| log.instances(&uuid, instances));
+                    }
                     let errors = self.known.works(&uuid, sample.health);
                     self.shared.note(|log| log.ecc((index, &uuid), errors, Instant::now()));
                     snapshot.samples.push(*sample);

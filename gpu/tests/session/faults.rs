@@ -44,7 +44,7 @@ fn an_xid_is_told_at_once_with_its_gpu() {
     );
     let incident = &snapshot.incidents[0];
     assert_eq!(incident.uuid, scenario.gpus[2].uuid);
-    assert_eq!(incident.gpu_instance, Some(5));
+    assert_eq!(incident.place.gpu_instance, Some(5));
     assert!(incident.first >= begun && incident.first <= incident.last);
 }
 

@@ -118,6 +118,43 @@ fn instances_come_and_go_and_their_numbers_are_given_anew() {
 }
 
 #[test]
+fn an_xid_is_noted_in_the_instance_that_the_driver_names_until_that_is_made_anew() {
+    let played = Played::new(&scenario(three()));
+    played.until("instances", |snapshot| {
+        instances(snapshot).is_some_and(|all| all.len() == 2)
+    });
+    let gpu_instance = three().devices[0].gpu_instance;
+    let hit = |mig: Mig| {
+        let mut scenario = scenario(mig);
+        let gpu = scenario.gpus.remove(0);
+        scenario.gpu(
+            gpu.xid_in(31, (gpu_instance, Some(0)))
+                .xid_in(13, (gpu_instance, None))
+                .xid(119),
+        )
+    };
+    played.play(&hit(three()));
+    let places = |snapshot: &Snapshot| -> Vec<_> {
+        let place = |incident: &infmon_gpu::Incident| (incident.place.gpu_instance, incident.place.compute_instance);
+        snapshot.incidents.iter().map(place).collect()
+    };
+    let snapshot = played.until("XIDs", |snapshot| snapshot.incidents.len() == 3);
+    assert_eq!(
+        places(&snapshot),
+        [(Some(gpu_instance), Some(0)), (Some(gpu_instance), None), (None, None)]
+    );
+    // A round with the instances of now; then another instance has the number.
+    played.until("a round", |later| later.ticks > snapshot.ticks + 1);
+    let mut mig = three();
+    mig.devices[0].uuid = "MIG-new".to_owned();
+    played.play(&hit(mig));
+    let snapshot = played.until("the end of what happened there", |snapshot| {
+        snapshot.incidents.len() == 1
+    });
+    assert_eq!(places(&snapshot), [(None, None)]);
+}
+
+#[test]
 fn a_gpu_without_mig_is_asked_once() {
     let played = Played::new(&Scenario::of(Profile::T4, 1));
     let snapshot = played.until("rounds", |snapshot| snapshot.ticks >= 8);

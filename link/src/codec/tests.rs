@@ -181,6 +181,7 @@ fn incidents() -> Vec<GpuIncident> {
         uuid: "GPU-77".to_owned(),
         kind: IncidentKind::Xid { number: 119 },
         gpu_instance: Some(0),
+        compute_instance: Some(1),
         pid: Some(4_711),
         process_name: Some("python3".to_owned()),
         count: u64::MAX,
@@ -190,6 +191,7 @@ fn incidents() -> Vec<GpuIncident> {
     let ecc = GpuIncident {
         kind: IncidentKind::EccUncorrectable,
         gpu_instance: None,
+        compute_instance: None,
         pid: None,
         process_name: None,
         ..xid.clone()

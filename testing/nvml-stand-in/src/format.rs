@@ -19,7 +19,8 @@
 //! remap_pending = 0                       # also remapped_rows, remap_failed, retired_pages, retirement_pending
 //! recovery_action = 0
 //! xid = 1:119                             # serial number and XID; told once, to those who listen by then; may be repeated
-//! event = 2:0x2:0                         # the same with the bit of the event and its data; `@3` at the end is a MIG instance
+//! event = 2:0x2:0                         # the same with the bit of the event and its data
+//! xid = 3:31@3/0                          # of both, in GPU instance 3 of MIG, and compute instance 0 in it; only `@3` without the latter
 //! process = 4711:65536                    # pid:MiB, `?` for unknown MiB; may be repeated
 //! mig = on:7:gpm                          # the keys of MIG are those of `src/mig.rs`
 //! fail = GpuLost                          # every call; `GpuLost@GetMemoryInfo` only that one; may be repeated
@@ -180,15 +181,21 @@ pub(crate) fn read_gpu(gpu: &mut Gpu, key: &str, value: &str) -> Result<(), Stri
 }
 
 fn event(serial: &str, kind: u64, data: &str) -> Result<Event, String> {
-    let (data, gpu_instance) = match data.split_once('@') {
-        Some((data, instance)) => (data, Some(number(instance)?)),
-        None => (data, None),
+    let (data, place) = data
+        .split_once('@')
+        .map_or((data, None), |(data, place)| (data, Some(place)));
+    let (gpu, compute) = match place.map(|place| place.split_once('/').unwrap_or((place, ""))) {
+        Some((gpu, compute)) => (Some(gpu), Some(compute).filter(|compute| !compute.is_empty())),
+        None => (None, None),
     };
+    let gpu_instance = gpu.map(number).transpose()?;
+    let compute_instance = compute.map(number).transpose()?;
     Ok(Event {
         serial: number(serial)?,
         kind,
         data: number(data)?,
         gpu_instance,
+        compute_instance,
     })
 }
 
@@ -295,9 +302,10 @@ fn write_event(formatter: &mut fmt::Formatter<'_>, event: &Event) -> fmt::Result
         Event::XID => write!(formatter, "xid = {}:{}", event.serial, event.data)?,
         kind => write!(formatter, "event = {}:{kind:#x}:{}", event.serial, event.data)?,
     }
-    match event.gpu_instance {
-        Some(instance) => writeln!(formatter, "@{instance}"),
-        None => writeln!(formatter),
+    match (event.gpu_instance, event.compute_instance) {
+        (Some(gpu), Some(compute)) => writeln!(formatter, "@{gpu}/{compute}"),
+        (Some(gpu), None) => writeln!(formatter, "@{gpu}"),
+        (None, _) => writeln!(formatter),
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Event {
     pub data: u64,
     /// GPU instance of MIG.
     pub gpu_instance: Option<u32>,
+    /// Compute instance of MIG, by its number in the GPU instance.
+    pub compute_instance: Option<u32>,
 }
 
 impl Event {
@@ -224,8 +226,20 @@ impl Gpu {
             kind,
             data,
             gpu_instance: None,
+            compute_instance: None,
         });
         self
+    }
+
+    /// Adds an XID in an instance of MIG: GPU instance and compute instance.
+    #[must_use]
+    pub fn xid_in(self, number: u64, (gpu_instance, compute_instance): (u32, Option<u32>)) -> Self {
+        let mut gpu = self.xid(number);
+        if let Some(event) = gpu.events.last_mut() {
+            event.gpu_instance = Some(gpu_instance);
+            event.compute_instance = compute_instance;
+        }
+        gpu
     }
 
     /// Makes every call on this GPU fail.

@@ -32,6 +32,7 @@ fn everything_that_goes_wrong_survives_the_round_trip() {
     gpu.mig = Some(mig);
     gpu.clocks_event_reasons = Some(0x604);
     gpu = gpu.xid(119).event(Event::DOUBLE_BIT_ECC, 0);
+    gpu = gpu.xid_in(31, (3, Some(0))).xid_in(13, (4, None));
     gpu.events[1].gpu_instance = Some(3);
     gpu.remap_pending = Some(1);
     gpu.ecc_aggregate = Some(u64::MAX);

@@ -169,9 +169,7 @@ pub(super) fn incident(incident: &GpuIncident, on_the_way: Duration, node: &str)
     };
     let class = xid::class(number);
     let name = xid::name(number).map_or_else(String::new, |name| format!(" ({name})"));
-    let instance = incident
-        .gpu_instance
-        .map_or_else(String::new, |instance| format!(" in MIG instance {instance}"));
+    let instance = place(incident);
     let repeated = if incident.count > 1 {
         format!(", {} times", incident.count)
     } else {
@@ -187,6 +185,22 @@ pub(super) fn incident(incident: &GpuIncident, on_the_way: Duration, node: &str)
         what: format!("XID {number}{name}{instance}{}{repeated}{times}", blamed(incident)),
         next: next_of(class, incident.index, node),
     }
+}
+
+/// ` in MIG instance 3`, with the compute instance where that is named, and a word where the neighbours are concerned too.
+fn place(incident: &GpuIncident) -> String {
+    let Some(gpu) = incident.gpu_instance else {
+        return String::new();
+    };
+    let compute = incident
+        .compute_instance
+        .map_or_else(String::new, |compute| format!("/{compute}"));
+    let reach = if incident.kind.concerns_whole_gpu() {
+        ", which concerns the whole GPU"
+    } else {
+        ""
+    };
+    format!(" in MIG instance {gpu}{compute}{reach}")
 }
 
 /// ` of pid 4711 (python3)`, where the kernel's log names it.

@@ -2,7 +2,7 @@
 
 mod fault;
 
-use super::gpus::{Serving, label, serves};
+use super::gpus::{Serving, instance_serves, label, serves};
 use super::ownership::{Ownership, Served};
 use super::{Finding, GpuVerdict, Input, Outcome, anchor};
 use crate::words::{clause, clause_or, count, seconds};
@@ -183,11 +183,29 @@ impl Seen {
             if !counts(incident.kind, ago, health) {
                 continue;
             }
+            let instance = incident.gpu_instance.filter(|_| !incident.kind.concerns_whole_gpu());
+            let in_instance = instance.map(|instance| served.in_instance(instance));
+            let (served, placed) = in_instance
+                .as_ref()
+                .map_or((served, false), |(served, placed)| (served, *placed));
+            if served.pods.is_empty() {
+                continue;
+            }
             let over = now.after(infmon_gpu::INCIDENT_COUNTS_FOR.saturating_sub(ago));
             if over > now {
                 self.over_at = Some(self.over_at.map_or(over, |earlier| earlier.min(over)));
             }
-            self.add(name, gpu, served, fault::incident(incident, on_the_way, name));
+            let serves = if placed {
+                instance_serves(&served.pods, &served.attribution)
+            } else {
+                serves(&served.pods, &served.attribution, served.sharing)
+            };
+            self.faults.push(Fault {
+                subject: label(gpu, name),
+                words: fault::incident(incident, on_the_way, name),
+                serves,
+                node: name.to_owned(),
+            });
         }
     }
 

@@ -72,6 +72,26 @@ pub(super) struct Served {
     pub(super) parts: Vec<Part>,
 }
 
+impl Served {
+    /// Whom of them something in one GPU instance of MIG concerns: who has it, and who has a part of the GPU of which nobody knows which. The
+    /// second is whether it is known of all that are left that they have it.
+    pub(super) fn in_instance(&self, gpu_instance: u32) -> (Self, bool) {
+        let has = |part: &Part, pod: &String| part.pods.contains(pod);
+        let on_it = |pod: &String| {
+            let mut parts = self
+                .parts
+                .iter()
+                .filter(|part| part.instance.gpu_instance == gpu_instance);
+            parts.any(|part| has(part, pod))
+        };
+        let placed = |pod: &String| self.parts.iter().any(|part| has(part, pod));
+        let mut left = self.clone();
+        left.pods.retain(|pod| on_it(pod) || !placed(pod));
+        let known = left.pods.iter().all(on_it);
+        (left, known)
+    }
+}
+
 /// An endpoint and the ids of its devices.
 type Devices<'a> = (&'a ResolvedEndpoint, Vec<&'a str>);
 

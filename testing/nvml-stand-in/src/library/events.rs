@@ -117,7 +117,7 @@ extern "C" fn nvmlEventSetWait_v2(set: Set, data: *mut EventData, milliseconds: 
                 event_type: event.kind,
                 event_data: event.data,
                 gpu_instance_id: event.gpu_instance.unwrap_or(NO_INSTANCE),
-                compute_instance_id: NO_INSTANCE,
+                compute_instance_id: event.compute_instance.unwrap_or(NO_INSTANCE),
             };
             return put(data, event).map_or_else(|code| code.0, |()| ReturnCode::SUCCESS.0);
         }
