@@ -8,7 +8,7 @@ use infmon_engines::{Engine, EngineSample};
 use infmon_gpu::{CauseDuty, DriverState, GpuSample, StandingFault, ThrottleCounter, ThrottleWindow};
 use infmon_samples::{
     Failure, GPU_OWNERS_STALE_AFTER, GpuIncident, GpuOutage, GpuOwner, GpuOwners, NodeIdentity, Observation,
-    ProcessLookup, Report, TargetId, TargetReport,
+    ProcessLookup, Report, SwitchIncident, TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -239,6 +239,8 @@ pub struct NodeObservation {
     pub outages: Vec<GpuOutage>,
     /// What happened to GPUs, with ages as of `reported`.
     pub incidents: Vec<GpuIncident>,
+    /// What happened to NVSwitches, with ages as of `reported`.
+    pub switch_incidents: Vec<SwitchIncident>,
     /// Since when faults stand, by GPU uuid.
     pub standing_since: BTreeMap<(String, StandingFault), Moment>,
     /// Owners of the GPUs; `None` where the daemon does not ask the kubelet.
@@ -323,6 +325,7 @@ impl Observations {
         node.driver = report.gpus.driver;
         node.outages = report.gpus.outages;
         node.incidents = report.gpus.incidents;
+        node.switch_incidents = report.gpus.switch_incidents;
         match report.gpus.owners {
             Some(owners) => node.owners.get_or_insert_default().apply(owners, now),
             None => node.owners = None,

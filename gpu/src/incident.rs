@@ -12,12 +12,12 @@ use crate::xid::{self, XidClass};
 /// For so long an incident counts after it happened last, where the driver does not say that the GPU still needs help.
 pub const INCIDENT_COUNTS_FOR: Duration = Duration::from_secs(600);
 /// Longest time for which an incident is remembered after it happened last.
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// An XID 45 so soon after another one (or after a 45 that was folded into it) belongs to it.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
 /// What the driver library and the kernel's log tell of the same XID comes so close together; the library is asked five times a second.
 const SAME_WITHIN: Duration = Duration::from_secs(5);
-/// Most XIDs of which the other teller has not told yet.
+/// Most XIDs of which another teller may still tell.
 const MOST_UNMATCHED: usize = 256;
 /// Most incidents of a node that are remembered; the oldest give way.
 const MOST_INCIDENTS: usize = 128;
@@ -82,15 +82,17 @@ impl IncidentKind {
 enum Teller {
     Library,
     KernelLog,
+    /// The line of the kernel's log that says of a GPU, beside or without an XID 79, that it is off the bus.
+    BusLine,
 }
 
-/// An XID of which one teller told, and the other not yet.
+/// An XID, and who has told of it.
 #[derive(Debug)]
 struct Unmatched {
     uuid: String,
     number: u32,
     place: MigPlace,
-    teller: Teller,
+    tellers: Vec<Teller>,
     at: Instant,
 }
 
@@ -128,9 +130,19 @@ impl IncidentLog {
         }
     }
 
-    /// Tells it, or adds what the other teller did not know; returns the place under which it is noted.
+    /// Takes in that the kernel's log says of a GPU that it is off the bus. That is its XID 79, once: a GPU that is gone cannot go again.
+    pub fn off_the_bus(&mut self, gpu: (u32, &str), at: Instant) {
+        let number = xid::OFF_THE_BUS;
+        let place = MigPlace::default();
+        let is = |incident: &Incident| incident.is(gpu.1, IncidentKind::Xid { number }, place);
+        if !self.incidents.iter().any(is) {
+            self.take(gpu, number, place, Teller::BusLine, at);
+        }
+    }
+
+    /// Tells it, or adds what the others did not know; returns the place under which it is noted.
     fn take(&mut self, gpu: (u32, &str), number: u32, place: MigPlace, teller: Teller, at: Instant) -> MigPlace {
-        let Some(known) = self.told_by_other(gpu.1, number, place, teller, at) else {
+        let Some(known) = self.told_by_others(gpu.1, number, place, teller, at) else {
             self.tell(gpu, number, place, at);
             return place;
         };
@@ -141,8 +153,8 @@ impl IncidentLog {
         place
     }
 
-    /// Where the other teller has said that this one was; if it has not told of it, it is to be told.
-    fn told_by_other(
+    /// Where another teller has said that this one was; if none has told of it, it is to be told.
+    fn told_by_others(
         &mut self,
         uuid: &str,
         number: u32,
@@ -152,11 +164,16 @@ impl IncidentLog {
     ) -> Option<MigPlace> {
         let apart = |before: Instant| at.max(before).saturating_duration_since(at.min(before));
         self.unmatched.retain(|told| apart(told.at) <= SAME_WITHIN);
-        let same = |told: &Unmatched| {
-            (told.uuid.as_str(), told.number) == (uuid, number) && told.teller != teller && told.place.may_be(place)
+        let same = |told: &&mut Unmatched| {
+            (told.uuid.as_str(), told.number) == (uuid, number)
+                && !told.tellers.contains(&teller)
+                && told.place.may_be(place)
         };
-        if let Some(position) = self.unmatched.iter().position(same) {
-            return self.unmatched.remove(position).map(|told| told.place);
+        if let Some(told) = self.unmatched.iter_mut().find(same) {
+            told.tellers.push(teller);
+            let known = told.place;
+            told.place = known.with(place);
+            return Some(known);
         }
         if self.unmatched.len() >= MOST_UNMATCHED {
             self.unmatched.pop_front();
@@ -165,7 +182,7 @@ impl IncidentLog {
             uuid: uuid.to_owned(),
             number,
             place,
-            teller,
+            tellers: vec![teller],
             at,
         });
         None

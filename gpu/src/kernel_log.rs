@@ -9,14 +9,21 @@
 //! NVRM: Xid (PCI:0000:05:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.
 //! NVRM: Xid (PCI:0009:01:00): 154, GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)
 //! NVRM: Xid (0000:03:00): 14, Channel 00000001
+//! NVRM: GPU 0000:91:00.0: GPU has fallen off the bus.
+//! NVRM: The NVIDIA GPU 0000:5d:00.0\x0aNVRM: (PCI ID: 10de:2330) installed in this system has\x0aNVRM: fallen off the bus and is not ...
 //! nvidia-nvswitch0: SXid (PCI:0000:06:00.0): 20034, Fatal, Link 48 LTSSM Fault Up
 //! ```
+//!
+//! The second last is one record with line feeds, which `/dev/kmsg` escapes (`osinit.c` of the same source); it comes when a driver is
+//! loaded for a GPU that does not answer.
 
 use crate::mig::MigPlace;
 use std::fmt;
 
 /// Longest name of a process that is kept, bytes; the kernel has 15.
 const NAME_MAX: usize = 32;
+/// Longest text of an SXid that is kept, bytes.
+const TEXT_MAX: usize = 96;
 
 /// Where a GPU or a switch is on the PCI bus, without its function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +91,13 @@ pub enum KernelEvent {
         number: u32,
         /// The driver calls it fatal; `None` for lines that say neither, which tell more of another one.
         fatal: Option<bool>,
+        /// What the driver says of it; printable, at most 96 bytes.
+        text: String,
+    },
+    /// A GPU does not answer on the bus: what XID 79 tells, without the number.
+    OffTheBus {
+        /// Where the GPU is.
+        pci: PciAddress,
     },
 }
 
@@ -104,6 +118,9 @@ pub fn parse_record(record: &str) -> Option<KernelEvent> {
 fn parse_text(text: &str) -> Option<KernelEvent> {
     if let Some(rest) = text.strip_prefix("NVRM: Xid (") {
         return xid(rest);
+    }
+    if let Some(rest) = text.strip_prefix("NVRM: ") {
+        return off_the_bus(rest);
     }
     let (switch, rest) = text.split_once(": SXid (")?;
     switch.strip_prefix("nvidia-nvswitch").and_then(|_| switch_xid(rest))
@@ -132,18 +149,34 @@ fn xid(rest: &str) -> Option<KernelEvent> {
     })
 }
 
+/// After `NVRM: `: one of the lines that begin with the GPU and go on to say that it is off the bus.
+fn off_the_bus(rest: &str) -> Option<KernelEvent> {
+    let rest = rest.strip_prefix("The NVIDIA ").unwrap_or(rest);
+    let rest = rest.strip_prefix("GPU ")?;
+    let rest = rest.strip_prefix("at ").unwrap_or(rest);
+    let rest = rest.strip_prefix("PCI:").unwrap_or(rest);
+    // The line feed of a longer record is escaped.
+    let end = rest.find([' ', '\\']).unwrap_or(rest.len());
+    let (place, said) = rest.split_at_checked(end)?;
+    said.contains("fallen off the bus").then_some(KernelEvent::OffTheBus {
+        pci: PciAddress::parse(place.trim_end_matches(':'))?,
+    })
+}
+
 fn switch_xid(rest: &str) -> Option<KernelEvent> {
     let (place, rest) = rest.split_once("): ")?;
     let (number, rest) = number(rest)?;
-    let severity = rest.strip_prefix(", ").unwrap_or(rest);
+    let rest = rest.strip_prefix(", ").unwrap_or(rest);
+    let (severity, text) = rest.split_once(", ").unwrap_or((rest, ""));
     Some(KernelEvent::SwitchXid {
         pci: PciAddress::parse(place.strip_prefix("PCI:")?)?,
         number,
-        fatal: match severity.split(',').next() {
-            Some("Fatal") => Some(true),
-            Some("Non-fatal") => Some(false),
+        fatal: match severity {
+            "Fatal" => Some(true),
+            "Non-fatal" => Some(false),
             _ => None,
         },
+        text: printable(text, TEXT_MAX),
     })
 }
 
@@ -168,20 +201,20 @@ fn process(text: &str) -> XidProcess {
     XidProcess {
         pid: pid.trim_matches('\'').parse().ok(),
         name: name
-            .map(printable)
+            .map(|name| printable(name, NAME_MAX))
             .filter(|name| !name.is_empty() && name != "<unknown>"),
     }
 }
 
-/// A name that may be shown: a process chooses its own.
-fn printable(name: &str) -> String {
+/// What may be shown: a process chooses its own name.
+fn printable(name: &str, most: usize) -> String {
     let mut kept = String::new();
     for character in name
         .trim_matches('\'')
         .chars()
         .filter(|character| !character.is_control())
     {
-        if kept.len() + character.len_utf8() > NAME_MAX {
+        if kept.len() + character.len_utf8() > most {
             break;
         }
         kept.push(character);
@@ -268,24 +301,56 @@ mod tests {
             (
                 "nvidia-nvswitch1: SXid (PCI:0000:06:00.0): 20034, Fatal, Link 48 LTSSM Fault Up",
                 Some(true),
+                "Link 48 LTSSM Fault Up",
             ),
             (
                 "nvidia-nvswitch1: SXid (PCI:0000:06:00.0): 20034, Non-fatal, Link 20 Therm Warn Deactivated",
                 Some(false),
+                "Link 20 Therm Warn Deactivated",
             ),
             (
                 "nvidia-nvswitch1: SXid (PCI:0000:06:00.0): 20034, Severity 1 Engine instance 60 Sub-engine instance 00",
                 None,
+                "",
+            ),
+            (
+                "nvidia-nvswitch1: SXid (PCI:0000:06:00.0): 20034, Data {0x00140004, 0x00100000}",
+                None,
+                "0x00100000}",
+            ),
+            (
+                "nvidia-nvswitch1: SXid (PCI:0000:06:00.0): 20034, Fatal",
+                Some(true),
+                "",
             ),
         ];
-        for (line, fatal) in table {
+        for (line, fatal, text) in table {
             let pci = PciAddress::parse("0000:06:00").unwrap();
             let expected = KernelEvent::SwitchXid {
                 pci,
                 number: 20034,
                 fatal,
+                text: text.to_owned(),
             };
             assert_eq!(parse_record(&format!("3,1,2,-;{line}")), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_is_off_the_bus_is_known_by_its_address() {
+        let table = [
+            ("NVRM: GPU 0000:29:00.0: GPU has fallen off the bus.", "0000:29:00"),
+            ("NVRM: GPU at PCI:0000:0a:00 has fallen off the bus", "0000:0a:00"),
+            ("NVRM: GPU at 0000:01:00.0 has fallen off the bus.", "0000:01:00"),
+            (
+                "NVRM: The NVIDIA GPU 0000:5d:00.0\\x0aNVRM: (PCI ID: 10de:2330) installed in this system has\\x0aNVRM: fallen off the bus and is not responding to commands.\\x0a",
+                "0000:5d:00",
+            ),
+        ];
+        for (line, place) in table {
+            let pci = PciAddress::parse(place).unwrap();
+            let found = parse_record(&format!("4,1,2,-;{line}"));
+            assert_eq!(found, Some(KernelEvent::OffTheBus { pci }), "{line}");
         }
     }
 
@@ -300,7 +365,13 @@ mod tests {
             "4,340,5140901,-;NVRM: Xid (PCI:0000:3b:00): many",
             "4,340,5140901,-;NVRM: Xid (PCI:0000:3b:00): 99999999999, too many",
             "4,340,5140901,-;NVRM: Xid error: xyz, invalid data",
-            "4,340,5140901,-;NVRM: GPU 0000:29:00.0: GPU has fallen off the bus.",
+            "4,340,5140901,-;NVRM: GPU at PCI:0000:91:00: GPU-b6c3b2be-c55b-d076-fa0e-d464e4c7e08b",
+            "4,340,5140901,-;NVRM: GPU 0000:91:00.0: GPU serial number is 1653723052734.",
+            "4,340,5140901,-;NVRM: The NVIDIA GPU 0000:5d:00.0 (PCI ID: 10de:2330) installed in this system is not supported",
+            "4,340,5140901,-;NVRM: GPU has fallen off the bus.",
+            "4,340,5140901,-;NVRM: loading NVIDIA UNIX x86_64 Kernel Module  525.125.06",
+            "12,340,5140901,-;NVRM: GPU 0000:29:00.0: GPU has fallen off the bus.",
+            "4,340,5140901,-;nvidia-nvswitch0: SXid (PCI:nowhere): 20034, Fatal, Link 48 LTSSM Fault Up",
             "x,340;NVRM: Xid (PCI:0000:3b:00): 79",
             " SUBSYSTEM=pci",
             "",

@@ -12,6 +12,7 @@ mod sample;
 #[cfg(feature = "nvml")]
 mod session;
 mod snapshot;
+mod switch;
 mod throttle;
 pub mod xid;
 
@@ -24,4 +25,5 @@ pub use sample::{DriverProblem, DriverState, GpuSample, ThrottleCause, ThrottleC
 #[cfg(feature = "nvml")]
 pub use session::{GpuMonitor, MonitorOptions, OnXid, Stopped};
 pub use snapshot::{CallClass, CallStats, FailedGpu, GpuFailure, Snapshot};
+pub use switch::{SwitchIncident, SwitchLog, breaks_the_fabric, switch_counts};
 pub use throttle::{CauseDuty, PLAUSIBLE_DUTY, ThrottleWindow, duty, implausible};

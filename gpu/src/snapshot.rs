@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::incident::Incident;
 use crate::sample::{DriverState, GpuSample};
+use crate::switch::SwitchIncident;
 
 /// Everything known about the GPUs of a node at one moment.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub failed: Vec<FailedGpu>,
     /// What happened to GPUs since the monitor started, as far as it is not long over.
     pub incidents: Vec<Incident>,
+    /// What happened to NVSwitches, as far as it is not long over; only where the kernel's log is read.
+    pub switch_incidents: Vec<SwitchIncident>,
     /// Rounds of samples since the monitor started.
     pub ticks: u64,
     /// What the driver calls took, since the monitor started; only classes that were called.

@@ -58,6 +58,9 @@ impl XidClass {
 /// "Preemptive cleanup, due to previous errors": it accompanies the XID that caused it.
 pub const CLEANUP: u32 = 45;
 
+/// "GPU has fallen off the bus": the kernel's log also says it without the number.
+pub const OFF_THE_BUS: u32 = 79;
+
 /// The class of an XID by the column "immediate action" of NVIDIA's catalogue.
 ///
 /// Where that column names a workflow (48, 74, 144 to 150) this is the step that the workflow begins with. 171 and 172 have no action of

@@ -76,9 +76,10 @@ fn what_the_library_and_the_kernels_log_tell_counts_once() {
     enum Told {
         Library(u64, u32),
         Log(u64, u32),
+        Gone(u64),
     }
-    use Told::{Library, Log};
-    let cases: [(&str, &[Told], &[Logged]); 8] = [
+    use Told::{Gone, Library, Log};
+    let cases: [(&str, &[Told], &[Logged]); 13] = [
         ("library first", &[Library(0, 31), Log(1, 31)], &[(3, 31, 1)]),
         ("log first", &[Log(0, 31), Library(1, 31)], &[(3, 31, 1)]),
         ("far apart", &[Library(0, 31), Log(6, 31)], &[(3, 31, 2)]),
@@ -98,6 +99,27 @@ fn what_the_library_and_the_kernels_log_tell_counts_once() {
             &[Library(0, 31), Log(0, 31), Library(1, 31), Log(1, 31)],
             &[(3, 31, 2)],
         ),
+        ("off the bus, without an XID", &[Gone(0)], &[(3, 79, 1)]),
+        (
+            "off the bus, again and again",
+            &[Gone(0), Gone(1), Gone(4_000)],
+            &[(3, 79, 1)],
+        ),
+        (
+            "off the bus, told three ways",
+            &[Library(0, 79), Log(0, 79), Gone(0)],
+            &[(3, 79, 1)],
+        ),
+        (
+            "off the bus, told three ways from the end",
+            &[Gone(0), Log(1, 79), Library(2, 79), Gone(3)],
+            &[(3, 79, 1)],
+        ),
+        (
+            "off the bus, and other trouble",
+            &[Gone(0), Log(0, 31)],
+            &[(3, 79, 1), (3, 31, 1)],
+        ),
         (
             "their cleanup",
             &[Log(0, 31), Log(0, 45), Library(0, 31), Library(0, 45)],
@@ -114,12 +136,24 @@ fn what_the_library_and_the_kernels_log_tell_counts_once() {
         for told in told {
             match *told {
                 Library(at, number) => log.xid(GPU, number, WHOLE, start + seconds(at)),
+                Gone(at) => log.off_the_bus(GPU, start + seconds(at)),
                 Log(at, number) => log.kernel_xid(GPU, number, WHOLE, process(), start + seconds(at)),
             }
         }
         let found: Vec<Logged> = log.incidents().iter().map(tell).collect();
         assert_eq!(found, expected, "{name}");
     }
+}
+
+#[test]
+fn a_gpu_that_came_back_may_go_again() {
+    let start = Instant::now();
+    let mut log = IncidentLog::default();
+    log.off_the_bus(GPU, start);
+    log.begins_anew("GPU-3");
+    log.off_the_bus(GPU, start + seconds(60));
+    assert_eq!(log.incidents().len(), 1);
+    assert_eq!(log.incidents()[0].first, start + seconds(60));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use infmon_gpu::kernel_log::KernelEvent;
 use infmon_gpu::{
     DriverProblem, DriverState, GpuMonitor, Incident, IncidentKind, MonitorOptions, OnXid, Snapshot, Stopped,
+    SwitchIncident, xid,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub(crate) struct Gpus {
     told: Option<std::mem::Discriminant<DriverState>>,
     /// When the newest incident that was logged happened.
     told_incident: Option<Instant>,
+    /// The same of switches.
+    told_switch_incident: Option<Instant>,
     /// An XID was told.
     xid: Arc<Notify>,
 }
@@ -47,6 +50,7 @@ impl Gpus {
             monitor,
             told: None,
             told_incident: None,
+            told_switch_incident: None,
             xid,
         }
     }
@@ -95,27 +99,24 @@ impl Gpus {
             self.told_incident = self.told_incident.max(Some(incident.last));
             tell_incident(incident);
         }
+        let before = self.told_switch_incident;
+        let switches = snapshot.switch_incidents.iter();
+        for incident in switches.filter(|incident| Some(incident.last) > before) {
+            self.told_switch_incident = self.told_switch_incident.max(Some(incident.last));
+            tell_switch_incident(incident);
+        }
         snapshot
     }
 
-    /// Takes in what the kernel's log tells. A switch is no GPU of anybody: its faults are logged, and show in the XIDs of the GPUs.
+    /// Takes in what the kernel's log tells.
     pub(crate) fn note_kernel_event(&self, event: KernelEvent) {
-        match event {
-            KernelEvent::Xid {
-                pci,
-                number,
-                place,
-                process,
-            } => {
-                let monitor = self.monitor.as_ref();
-                let known = monitor.is_some_and(|monitor| monitor.note_kernel_xid(pci, number, place, process));
-                if !known {
-                    tracing::warn!(%pci, xid = number, "the kernel's log tells an XID of a GPU that the driver does not show");
-                }
-            }
-            KernelEvent::SwitchXid { pci, number, fatal } => {
-                tracing::warn!(%pci, sxid = number, fatal, "the kernel's log tells an SXid of an NVSwitch: see NVIDIA's Fabric Manager guide");
-            }
+        let (pci, number) = match &event {
+            KernelEvent::Xid { pci, number, .. } | KernelEvent::SwitchXid { pci, number, .. } => (*pci, *number),
+            KernelEvent::OffTheBus { pci } => (*pci, xid::OFF_THE_BUS),
+        };
+        let monitor = self.monitor.as_ref();
+        if !monitor.is_some_and(|monitor| monitor.note_kernel_event(event)) {
+            tracing::warn!(%pci, number, "the kernel's log tells an XID or SXid of a device that the driver does not show");
         }
     }
 
@@ -154,6 +155,17 @@ fn tell_incident(incident: &Incident) {
             tracing::warn!(gpu, uuid, errors = count, "uncorrectable memory errors of a GPU");
         }
     }
+}
+
+fn tell_switch_incident(incident: &SwitchIncident) {
+    let (pci, sxid, fatal, count, text) = (
+        incident.pci,
+        incident.number,
+        incident.fatal,
+        incident.count,
+        &incident.text,
+    );
+    tracing::warn!(%pci, sxid, fatal, count, text, "the kernel's log tells an SXid of an NVSwitch");
 }
 
 /// Label of a driver state in metrics.

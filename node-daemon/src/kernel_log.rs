@@ -181,6 +181,7 @@ mod tests {
     fn numbers(look: &Look) -> Vec<u32> {
         let number = |event: &KernelEvent| match event {
             KernelEvent::Xid { number, .. } | KernelEvent::SwitchXid { number, .. } => *number,
+            KernelEvent::OffTheBus { .. } => 79,
         };
         look.events.iter().map(number).collect()
     }

@@ -99,7 +99,7 @@ impl DaemonMetrics {
 
     pub(crate) fn kernel_log_told(&self, event: &KernelEvent) {
         let kind = match event {
-            KernelEvent::Xid { .. } => "xid",
+            KernelEvent::Xid { .. } | KernelEvent::OffTheBus { .. } => "xid",
             KernelEvent::SwitchXid { .. } => "sxid",
         };
         self.kernel_log.events.get_or_create_owned(&[("kind", kind)]).inc();

@@ -4,8 +4,8 @@ use crate::scrape::TargetState;
 use infmon_engines::{EngineSample, Histogram};
 use infmon_gpu::{FailedGpu, Incident, Snapshot};
 use infmon_samples::{
-    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, HostMemory, Observation, Report, Target,
-    TargetReport,
+    Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, HostMemory, Observation, Report,
+    SwitchIncident, Target, TargetReport,
 };
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,11 @@ pub(crate) fn assemble<'a>(
             samples: snapshot.samples.clone(),
             outages: snapshot.failed.iter().map(|failed| outage(now, failed)).collect(),
             incidents: snapshot.incidents.iter().map(|past| incident(now, past)).collect(),
+            switch_incidents: snapshot
+                .switch_incidents
+                .iter()
+                .map(|past| switch_incident(now, past))
+                .collect(),
             owners,
             process_lookup: None,
         },
@@ -64,6 +69,18 @@ fn incident(now: Instant, incident: &Incident) -> GpuIncident {
         compute_instance: incident.place.compute_instance,
         pid: incident.process.pid,
         process_name: incident.process.name.clone(),
+        count: incident.count,
+        first: now.saturating_duration_since(incident.first),
+        last: now.saturating_duration_since(incident.last),
+    }
+}
+
+fn switch_incident(now: Instant, incident: &infmon_gpu::SwitchIncident) -> SwitchIncident {
+    SwitchIncident {
+        pci: incident.pci.to_string(),
+        number: incident.number,
+        fatal: incident.fatal,
+        text: incident.text.clone(),
         count: incident.count,
         first: now.saturating_duration_since(incident.first),
         last: now.saturating_duration_since(incident.last),

@@ -74,11 +74,36 @@ async fn an_xid_is_told_once_and_with_its_process() {
         "12,815,99,-;NVRM: Xid (PCI:0000:10:00): 79, pid=1, name=liar, GPU has fallen off the bus.",
         "4,816,99,-;NVRM: Xid (PCI:0000:ff:00): 62, pid=1, name=a, of a GPU that nobody knows",
         "3,817,99,-;nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Fatal, Link 63 LTSSM Fault Up",
+        "3,818,99,-;nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Severity 1 Engine instance 63 Sub-engine instance 00",
+        "3,819,99,-;nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Data {0x00000001, 0x00000001}",
     ] {
         writeln!(log, "{line}").unwrap();
     }
     core.report("the XID of the log alone", |report| told(report, 119))
         .await;
+    let switches = core
+        .report("the SXid", |report| {
+            let switches = &report.gpus.switch_incidents;
+            (!switches.is_empty()).then(|| switches.clone())
+        })
+        .await;
+    let sxid = &switches[0];
+    assert_eq!(
+        (
+            sxid.pci.as_str(),
+            sxid.number,
+            sxid.fatal,
+            sxid.count,
+            sxid.text.as_str()
+        ),
+        ("0000:05:00", 20_034, true, 1, "Link 63 LTSSM Fault Up")
+    );
+
+    // A GPU that is off the bus, as a driver says it that tells no XID of it, and again a moment later.
+    for _ in 0..2 {
+        writeln!(log, "3,820,99,-;NVRM: GPU 0000:11:00.0: GPU has fallen off the bus.").unwrap();
+    }
+    core.report("a GPU off the bus", |report| told(report, 79)).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     let report = core.report("a later report", |report| Some(report.clone())).await;
     let all: Vec<_> = report
@@ -88,7 +113,7 @@ async fn an_xid_is_told_once_and_with_its_process() {
         .map(|incident| (incident.kind, incident.index, incident.count))
         .collect();
     let xid = |number| IncidentKind::Xid { number };
-    assert_eq!(all, [(xid(31), 1, 1), (xid(119), 0, 1)]);
+    assert_eq!(all, [(xid(31), 1, 1), (xid(119), 0, 1), (xid(79), 1, 1)]);
 }
 
 #[tokio::test]

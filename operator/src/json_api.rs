@@ -102,6 +102,7 @@ async fn nodes(State(world): State<SharedWorld>) -> Json<Value> {
                     "gpus": node.gpus,
                     "gpuOutages": node.outages,
                     "gpuIncidents": node.incidents,
+                    "switchIncidents": node.switch_incidents,
                 })
             })
             .collect()

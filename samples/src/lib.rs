@@ -13,5 +13,5 @@ pub use device_id::{DeviceId, DeviceName};
 pub use plan::{Plan, Scheme, Target, TargetId};
 pub use report::{
     Failure, FailureKind, GPU_OWNERS_STALE_AFTER, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure,
-    GpuReport, HostMemory, NodeIdentity, Observation, ProcessLookup, Recognition, Report, TargetReport,
+    GpuReport, HostMemory, NodeIdentity, Observation, ProcessLookup, Recognition, Report, SwitchIncident, TargetReport,
 };

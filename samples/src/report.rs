@@ -41,6 +41,8 @@ pub struct GpuReport {
     pub outages: Vec<GpuOutage>,
     /// What happened to GPUs since the daemon started, as far as it is not long over.
     pub incidents: Vec<GpuIncident>,
+    /// What happened to NVSwitches of the node, as far as it is not long over; nothing where the daemon does not read the kernel's log.
+    pub switch_incidents: Vec<SwitchIncident>,
     /// Which pods have which GPUs; `None` when the daemon does not ask the kubelet.
     pub owners: Option<GpuOwners>,
     /// Whether the owners of the processes in the samples are looked up; `None` when the daemon does not look.
@@ -86,6 +88,26 @@ pub struct GpuIncident {
     /// Name of that process.
     pub process_name: Option<String>,
     /// How often; for ECC the number of errors.
+    pub count: u64,
+    /// Time since it happened first, when the report was made.
+    pub first: Duration,
+    /// Time since it happened last.
+    pub last: Duration,
+}
+
+/// An SXid of an NVSwitch, once or several times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchIncident {
+    /// Where the switch is on the PCI bus: `0000:05:00`.
+    pub pci: String,
+    /// Number in NVIDIA's Fabric Manager user guide.
+    pub number: u32,
+    /// The driver called it fatal.
+    pub fatal: bool,
+    /// What the driver said of the last one.
+    pub text: String,
+    /// How often.
     pub count: u64,
     /// Time since it happened first, when the report was made.
     pub first: Duration,

@@ -154,6 +154,8 @@ pub mod reason {
     pub const SOFTWARE_THERMAL: &str = "SoftwareThermal";
     /// Any condition: there is no fresh data to judge by.
     pub const STALE_DATA: &str = "StaleData";
+    /// GPUsHealthy: an NVSwitch of the node reported a fatal SXid.
+    pub const SXID: &str = "Sxid";
     /// GPUsHealthy: a GPU is hotter than the spec allows.
     pub const TEMPERATURE_HIGH: &str = "TemperatureHigh";
     /// LatencyHigh: requests wait too long for their first token.
@@ -174,7 +176,7 @@ pub mod reason {
     pub const XID: &str = "Xid";
 
     /// Every reason.
-    pub const ALL: [&str; 51] = [
+    pub const ALL: [&str; 52] = [
         ABOVE_THRESHOLD,
         ALL_ENDPOINTS,
         BELOW_THRESHOLD,
@@ -217,6 +219,7 @@ pub mod reason {
         SERIES_MISSING,
         SOFTWARE_THERMAL,
         STALE_DATA,
+        SXID,
         TEMPERATURE_HIGH,
         TIME_TO_FIRST_TOKEN,
         TIMEOUT,

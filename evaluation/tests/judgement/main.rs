@@ -26,4 +26,5 @@ mod resolve;
 mod scaling;
 mod scene;
 mod status;
+mod switches;
 mod utilization;

@@ -15,7 +15,7 @@ use infmon_evaluation::{
 use infmon_gpu::{DriverState, GpuSample};
 use infmon_samples::{
     Failure, FailureKind, GpuIncident, GpuOutage, GpuOwners, GpuReport, HostMemory, NodeIdentity, Observation,
-    ProcessLookup, Recognition, Report, Scheme, Target, TargetId, TargetReport,
+    ProcessLookup, Recognition, Report, Scheme, SwitchIncident, Target, TargetId, TargetReport,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -183,6 +183,7 @@ pub(crate) struct Scene {
     pub(crate) outages: Vec<(String, GpuOutage)>,
     /// What happened to GPUs of nodes; the ages are those at the moment of each report.
     pub(crate) incidents: Vec<(String, GpuIncident)>,
+    pub(crate) switch_incidents: Vec<(String, SwitchIncident)>,
     /// What the kubelets of nodes say, where they are asked.
     pub(crate) owners: BTreeMap<String, GpuOwners>,
     /// Whether the daemons of nodes tell whose the processes are, where they look.
@@ -206,6 +207,7 @@ pub(crate) fn scene(servers: impl IntoIterator<Item = Server>) -> Scene {
         drivers: BTreeMap::new(),
         outages: Vec::new(),
         incidents: Vec::new(),
+        switch_incidents: Vec::new(),
         owners: BTreeMap::new(),
         lookups: BTreeMap::new(),
         silent: BTreeSet::new(),
@@ -320,6 +322,7 @@ impl Scene {
                     samples,
                     outages: of_node(&self.outages, &node),
                     incidents: of_node(&self.incidents, &node),
+                    switch_incidents: of_node(&self.switch_incidents, &node),
                     owners: self.owners.get(&node).cloned(),
                     process_lookup: self.lookups.get(&node).cloned(),
                 },

@@ -175,6 +175,7 @@ impl Day {
                 samples: vec![now.gpu],
                 outages: Vec::new(),
                 incidents: now.incidents,
+                switch_incidents: Vec::new(),
                 owners: None,
                 process_lookup: None,
             },

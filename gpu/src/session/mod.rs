@@ -22,10 +22,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::incident::IncidentLog;
-use crate::kernel_log::{PciAddress, XidProcess};
-use crate::mig::MigPlace;
+use crate::kernel_log::{KernelEvent, PciAddress};
 use crate::sample::DriverState;
 use crate::snapshot::{CallStats, Snapshot};
+use crate::switch::SwitchLog;
 use failure::Problem;
 use heart::Heart;
 use worker::Worker;
@@ -114,6 +114,7 @@ impl GpuMonitor {
             heart: Heart::new(),
             listening: Heart::new(),
             incidents: Mutex::default(),
+            switches: Mutex::default(),
             addresses: Mutex::default(),
             on_xid: options.on_xid.clone(),
             look_closer: AtomicBool::new(false),
@@ -158,6 +159,11 @@ impl GpuMonitor {
             Arc::make_mut(&mut snapshot).incidents = log.incidents().to_vec();
         }
         drop(log);
+        let switches = self.shared.switches();
+        if !switches.incidents().is_empty() {
+            Arc::make_mut(&mut snapshot).switch_incidents = switches.incidents().to_vec();
+        }
+        drop(switches);
         snapshot
     }
 
@@ -167,13 +173,38 @@ impl GpuMonitor {
         self.shared.change(|control| control.release = released);
     }
 
-    /// Takes in an XID from the kernel's log: it is told once with what the driver library tells of it. False for a GPU that no session has
-    /// seen, of which nothing more is known than the log says.
-    pub fn note_kernel_xid(&self, pci: PciAddress, number: u32, place: MigPlace, process: XidProcess) -> bool {
-        let known = self.shared.addresses().get(&pci).cloned();
-        let Some((index, uuid)) = known else { return false };
-        let note = |log: &mut IncidentLog| log.kernel_xid((index, &uuid), number, place, process, Instant::now());
-        self.shared.note_xid(note);
+    /// Takes in what the kernel's log tells; an XID is told once with what the driver library tells of it. False for a GPU that no session
+    /// has seen, of which nothing more is known than the log says.
+    pub fn note_kernel_event(&self, event: KernelEvent) -> bool {
+        let now = Instant::now();
+        let gpu_at = |pci: PciAddress| self.shared.addresses().get(&pci).cloned();
+        match event {
+            KernelEvent::Xid {
+                pci,
+                number,
+                place,
+                process,
+            } => {
+                let Some((index, uuid)) = gpu_at(pci) else { return false };
+                self.shared
+                    .note_xid(|log| log.kernel_xid((index, &uuid), number, place, process, now));
+            }
+            KernelEvent::OffTheBus { pci } => {
+                let Some((index, uuid)) = gpu_at(pci) else { return false };
+                self.shared.note_xid(|log| log.off_the_bus((index, &uuid), now));
+            }
+            KernelEvent::SwitchXid {
+                pci,
+                number,
+                fatal: Some(fatal),
+                text,
+            } => {
+                self.shared.switches().sxid(pci, number, fatal, &text, now);
+                self.shared.tell();
+            }
+            // It tells more of another one.
+            KernelEvent::SwitchXid { fatal: None, .. } => {}
+        }
         true
     }
 
@@ -214,6 +245,7 @@ struct Shared {
     /// The same of the thread that listens for events.
     listening: Heart,
     incidents: Mutex<IncidentLog>,
+    switches: Mutex<SwitchLog>,
     /// Index and uuid of every GPU that was seen, by its place on the bus.
     addresses: Mutex<BTreeMap<PciAddress, (u32, String)>>,
     on_xid: Option<OnXid>,
@@ -264,6 +296,10 @@ impl Shared {
         self.incidents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn switches(&self) -> std::sync::MutexGuard<'_, SwitchLog> {
+        self.switches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn addresses(&self) -> std::sync::MutexGuard<'_, BTreeMap<PciAddress, (u32, String)>> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,6 +312,11 @@ impl Shared {
     fn note_xid(&self, note: impl FnOnce(&mut IncidentLog)) {
         self.note(note);
         self.look_closer.store(true, Ordering::Release);
+        self.tell();
+    }
+
+    /// Tells who wants to know at once that something has happened.
+    fn tell(&self) {
         if let Some(OnXid(call)) = &self.on_xid {
             call();
         }

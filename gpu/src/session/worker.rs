@@ -35,6 +35,8 @@ pub(super) struct Worker {
     ticks: u64,
     /// Of the last session.
     driver_version: Option<String>,
+    /// What answers next is a driver that was loaded anew.
+    driver_anew: bool,
 }
 
 /// The GPUs of a session.
@@ -82,7 +84,14 @@ impl Worker {
             renewal,
             ticks: 0,
             driver_version: None,
+            driver_anew: false,
         }
+    }
+
+    /// The kernel module was unloaded: what answers after this is a driver that was loaded anew.
+    fn driver_gone(&mut self) {
+        self.known.driver_gone();
+        self.driver_anew = true;
     }
 
     pub(super) fn run(mut self) {
@@ -104,7 +113,7 @@ impl Worker {
                 }
                 Err(problem) => {
                     if problem.category == DriverProblem::DriverNotLoaded {
-                        self.known.driver_gone();
+                        self.driver_gone();
                     }
                     End::Failed(problem)
                 }
@@ -143,7 +152,7 @@ impl Worker {
         let version = version.unwrap_or_else(|_| "unknown".to_owned());
         if self.driver_version.as_ref().is_some_and(|before| *before != version) {
             // What answers now is a driver that was loaded anew.
-            self.known.driver_gone();
+            self.driver_gone();
         }
         self.driver_version = Some(version.clone());
         let numbering = Numbering::of(&version);
@@ -207,6 +216,7 @@ impl Worker {
             snapshot.calls = calls.stats();
             self.shared.publish(snapshot);
             self.shared.note(|log| log.forget(taken));
+            self.shared.switches().forget(taken);
 
             self.shared.sleep_until(|control| taken + control.period);
             if self.shared.is_stopping() {
@@ -255,6 +265,9 @@ impl Worker {
                     if deaf {
                         sample.health.xid_events = Some(false);
                     }
+                    if std::mem::take(&mut self.driver_anew) {
+                        self.shared.switches().begins_anew();
+                    }
                     // Only here, since one that opens may still not answer.
                     if self.known.is_back(&uuid) {
                         self.shared.note(|log| log.begins_anew(&uuid));
@@ -285,8 +298,7 @@ impl Worker {
                     gpus.renew_at = Some(gpus.renew_at.map_or(renew_at, |earlier| earlier.min(renew_at)));
                 }
                 Err(error) => {
-                    // What answers after this is a driver that was loaded anew.
-                    self.known.driver_gone();
+                    self.driver_gone();
                     return Err(End::Failed(Problem::of(&format!("GPU {index} {uuid}"), &error)));
                 }
             }

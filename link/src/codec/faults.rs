@@ -3,7 +3,7 @@
 use super::microseconds;
 use crate::wire;
 use infmon_gpu::{GpuFailure, GpuHealth, IncidentKind, RecoveryAction};
-use infmon_samples::{GpuIncident, GpuOutage};
+use infmon_samples::{GpuIncident, GpuOutage, SwitchIncident};
 use std::time::Duration;
 
 pub(super) fn encode_health(health: &GpuHealth) -> wire::GpuHealth {
@@ -130,4 +130,37 @@ pub(super) fn decode_incident(incident: wire::GpuIncident) -> Option<GpuIncident
         first: Duration::from_micros(incident.first_microseconds),
         last: Duration::from_micros(incident.last_microseconds),
     })
+}
+
+pub(super) fn encode_switch_incident(incident: &SwitchIncident) -> wire::SwitchIncident {
+    let SwitchIncident {
+        pci,
+        number,
+        fatal,
+        text,
+        count,
+        first,
+        last,
+    } = incident;
+    wire::SwitchIncident {
+        pci: pci.clone(),
+        number: *number,
+        fatal: *fatal,
+        text: text.clone(),
+        count: *count,
+        first_microseconds: microseconds(*first),
+        last_microseconds: microseconds(*last),
+    }
+}
+
+pub(super) fn decode_switch_incident(incident: wire::SwitchIncident) -> SwitchIncident {
+    SwitchIncident {
+        pci: incident.pci,
+        number: incident.number,
+        fatal: incident.fatal,
+        text: incident.text,
+        count: incident.count,
+        first: Duration::from_micros(incident.first_microseconds),
+        last: Duration::from_micros(incident.last_microseconds),
+    }
 }

@@ -1,6 +1,9 @@
 //! GPUs of a node.
 
-use super::faults::{decode_health, decode_incident, decode_outage, encode_health, encode_incident, encode_outage};
+use super::faults::{
+    decode_health, decode_incident, decode_outage, decode_switch_incident, encode_health, encode_incident,
+    encode_outage, encode_switch_incident,
+};
 use super::microseconds;
 use super::mig::{decode_instances, encode_instances};
 use super::owners::{decode_owners, encode_owners};
@@ -28,6 +31,7 @@ pub(super) fn encode_gpus(gpus: &GpuReport) -> wire::GpuReport {
         samples,
         outages,
         incidents,
+        switch_incidents,
         owners,
         process_lookup,
     } = gpus;
@@ -38,6 +42,7 @@ pub(super) fn encode_gpus(gpus: &GpuReport) -> wire::GpuReport {
         owners: owners.as_ref().map(encode_owners),
         outages: outages.iter().map(encode_outage).collect(),
         incidents: incidents.iter().map(encode_incident).collect(),
+        switch_incidents: switch_incidents.iter().map(encode_switch_incident).collect(),
         process_lookup: process_lookup.as_ref().map(encode_lookup),
     }
 }
@@ -49,6 +54,7 @@ pub(super) fn decode_gpus(gpus: wire::GpuReport) -> GpuReport {
         samples: gpus.samples.into_iter().map(decode_sample).collect(),
         outages: gpus.outages.into_iter().map(decode_outage).collect(),
         incidents: gpus.incidents.into_iter().filter_map(decode_incident).collect(),
+        switch_incidents: gpus.switch_incidents.into_iter().map(decode_switch_incident).collect(),
         owners: gpus.owners.map(decode_owners),
         process_lookup: gpus.process_lookup.map(decode_lookup),
     }

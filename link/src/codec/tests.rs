@@ -10,7 +10,7 @@ use infmon_gpu::{
 };
 use infmon_samples::{
     Failure, FailureKind, GpuIncident, GpuOutage, GpuOwner, GpuOwners, GpuOwnersFailure, GpuReport, HostMemory,
-    Observation, ProcessLookup, Recognition, Report, Scheme, TargetId, TargetReport,
+    Observation, ProcessLookup, Recognition, Report, Scheme, SwitchIncident, TargetId, TargetReport,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -262,6 +262,15 @@ pub(crate) fn full_report() -> Report {
             ],
             outages: outages(),
             incidents: incidents(),
+            switch_incidents: vec![SwitchIncident {
+                pci: "0000:05:00".to_owned(),
+                number: 20_034,
+                fatal: true,
+                text: "Link 30 LTSSM Fault Up".to_owned(),
+                count: 2,
+                first: Duration::from_micros(12_000_001),
+                last: Duration::from_micros(7),
+            }],
             owners: Some(GpuOwners {
                 age: Some(Duration::from_micros(9_000_001)),
                 owners: vec![

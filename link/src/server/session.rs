@@ -137,8 +137,10 @@ fn add_delay(report: &mut Report, delay: Duration) {
     let outages = report.gpus.outages.iter_mut().map(|outage| &mut outage.since);
     let incidents = report.gpus.incidents.iter_mut();
     let incidents = incidents.flat_map(|incident| [&mut incident.first, &mut incident.last]);
+    let switches = report.gpus.switch_incidents.iter_mut();
+    let switches = switches.flat_map(|incident| [&mut incident.first, &mut incident.last]);
     let ages = report.gpus.age.iter_mut().chain(owners).chain(targets);
-    let ages = ages.chain(outages).chain(incidents);
+    let ages = ages.chain(outages).chain(incidents).chain(switches);
     for age in ages {
         *age = age.saturating_add(delay);
     }
@@ -198,6 +200,8 @@ mod tests {
                 report.gpus.outages[0].since,
                 report.gpus.incidents[0].first,
                 report.gpus.incidents[0].last,
+                report.gpus.switch_incidents[0].first,
+                report.gpus.switch_incidents[0].last,
             ]
         };
         assert_eq!(ages(&arrived), ages(&made).map(|age| age + delay));

@@ -4,8 +4,8 @@ use super::{quoted, standing_for};
 use crate::words::{clause, count, seconds};
 use infmon_crds::v1alpha1::reason;
 use infmon_gpu::xid::{self, XidClass};
-use infmon_gpu::{GpuFailure, GpuHealth, IncidentKind, RecoveryAction, StandingFault};
-use infmon_samples::{GpuIncident, GpuOutage};
+use infmon_gpu::{GpuFailure, GpuHealth, IncidentKind, RecoveryAction, StandingFault, breaks_the_fabric};
+use infmon_samples::{GpuIncident, GpuOutage, SwitchIncident};
 use std::time::Duration;
 
 /// How bad a fault is; the first is the worst.
@@ -16,6 +16,7 @@ pub(super) enum Rank {
     Lost,
     RecoveryAction,
     RemapFailed,
+    Switch,
     LastingXid,
     Ecc,
     OtherXid,
@@ -151,7 +152,7 @@ fn recovery_action(action: Option<RecoveryAction>, since: &str, index: u32, node
 
 /// `on_the_way` is the time since the report that told of it.
 pub(super) fn incident(incident: &GpuIncident, on_the_way: Duration, node: &str) -> Words {
-    let times = when(incident, on_the_way);
+    let times = when((incident.count, incident.first, incident.last), on_the_way);
     let number = match incident.kind {
         IncidentKind::Xid { number } => number,
         IncidentKind::EccUncorrectable => {
@@ -170,11 +171,7 @@ pub(super) fn incident(incident: &GpuIncident, on_the_way: Duration, node: &str)
     let class = xid::class(number);
     let name = xid::name(number).map_or_else(String::new, |name| format!(" ({name})"));
     let instance = place(incident);
-    let repeated = if incident.count > 1 {
-        format!(", {} times", incident.count)
-    } else {
-        String::new()
-    };
+    let repeated = repeated(incident.count);
     Words {
         rank: match class {
             class if class.lasts() => Rank::LastingXid,
@@ -184,6 +181,46 @@ pub(super) fn incident(incident: &GpuIncident, on_the_way: Duration, node: &str)
         reason: reason::XID,
         what: format!("XID {number}{name}{instance}{}{repeated}{times}", blamed(incident)),
         next: next_of(class, incident.index, node),
+    }
+}
+
+/// A fatal SXid. `on_the_way` is the time since the report that told of it.
+pub(super) fn switch(incident: &SwitchIncident, on_the_way: Duration, node: &str) -> Words {
+    let text = clause(&incident.text);
+    let text = if text.is_empty() { text } else { format!(" ({text})") };
+    let repeated = repeated(incident.count);
+    let times = when((incident.count, incident.first, incident.last), on_the_way);
+    let number = incident.number;
+    let (reach, next) = if breaks_the_fabric(number) {
+        (
+            ", which stops all NVLink traffic of the node",
+            format!(
+                "drain {node}, stop nvidia-fabricmanager, reset all GPUs and switches (nvidia-smi --gpu-reset, without -i) and start it again, or reboot"
+            ),
+        )
+    } else {
+        (
+            "",
+            format!(
+                "see XID 74 in dmesg and the log of nvidia-fabricmanager on {node} for the GPU at that link; drain {node} and reset the GPUs that the pod uses \
+                 (nvidia-smi --gpu-reset) or reboot"
+            ),
+        )
+    };
+    Words {
+        rank: Rank::Switch,
+        reason: reason::SXID,
+        what: format!("fatal SXid {number}{text}{reach}{repeated}{times}"),
+        next,
+    }
+}
+
+/// `, 3 times`.
+fn repeated(times: u64) -> String {
+    if times > 1 {
+        format!(", {times} times")
+    } else {
+        String::new()
     }
 }
 
@@ -219,10 +256,10 @@ fn blamed(incident: &GpuIncident) -> String {
 }
 
 /// `, 4 s ago`, `, first 3 min and last 4 s ago`.
-fn when(incident: &GpuIncident, on_the_way: Duration) -> String {
-    let last = seconds(incident.last.saturating_add(on_the_way));
-    let first = seconds(incident.first.saturating_add(on_the_way));
-    if incident.count > 1 && first != last {
+fn when((times, first, last): (u64, Duration, Duration), on_the_way: Duration) -> String {
+    let last = seconds(last.saturating_add(on_the_way));
+    let first = seconds(first.saturating_add(on_the_way));
+    if times > 1 && first != last {
         format!(", first {first} and last {last} ago")
     } else {
         format!(", {last} ago")

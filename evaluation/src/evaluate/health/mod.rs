@@ -1,6 +1,7 @@
 //! GPUsHealthy: faults of the GPUs that serve the monitor, and of their drivers.
 
 mod fault;
+mod switches;
 
 use super::gpus::{Serving, instance_serves, label, serves};
 use super::ownership::{Ownership, Served};
@@ -85,6 +86,7 @@ impl Seen {
                 node: name.to_owned(),
             });
         }
+        switches::look(self, name, node, ownership, (input.now, on_the_way));
         let fresh = node
             .gpus_taken
             .is_some_and(|taken| input.now.since(taken) <= stale_after);
@@ -191,10 +193,7 @@ impl Seen {
             if served.pods.is_empty() {
                 continue;
             }
-            let over = now.after(infmon_gpu::INCIDENT_COUNTS_FOR.saturating_sub(ago));
-            if over > now {
-                self.over_at = Some(self.over_at.map_or(over, |earlier| earlier.min(over)));
-            }
+            self.may_be_over(now, ago);
             let serves = if placed {
                 instance_serves(&served.pods, &served.attribution)
             } else {
@@ -206,6 +205,14 @@ impl Seen {
                 serves,
                 node: name.to_owned(),
             });
+        }
+    }
+
+    /// Something happened so long ago, and may be over by its rule.
+    fn may_be_over(&mut self, now: Moment, ago: Duration) {
+        let over = now.after(infmon_gpu::INCIDENT_COUNTS_FOR.saturating_sub(ago));
+        if over > now {
+            self.over_at = Some(self.over_at.map_or(over, |earlier| earlier.min(over)));
         }
     }
 
