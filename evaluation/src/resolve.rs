@@ -180,7 +180,7 @@ impl Resolver<'_> {
         }
         let target = pod.ip.filter(|_| pod.node.is_some()).map(|ip| {
             let address = SocketAddr::new(ip, port).to_string();
-            let pod_uid = Some(pod.uid.clone()).filter(|uid| !uid.is_empty());
+            let pod_uid = Some(pod.kubelet_uid.clone()).filter(|uid| !uid.is_empty());
             let target = self.target(scheme(self.spec.scheme), &pod.uid, &address, Access::default());
             Target { pod_uid, ..target }
         });

@@ -44,7 +44,7 @@ pub struct Target {
     pub body_limit_bytes: u64,
     /// How it proves who it is, and what it is shown.
     pub access: Access,
-    /// Uid of its pod, to find the pod's host memory by; `None` for a server that is no pod.
+    /// Uid by which the kubelet knows its pod (of a static pod not that of its mirror in the API), to find the pod's host memory by; `None` for a server that is no pod.
     pub pod_uid: Option<String>,
 }
 

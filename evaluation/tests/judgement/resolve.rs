@@ -438,6 +438,9 @@ fn another_pod_of_the_same_name_is_another_target() {
         .map(|endpoint| endpoint.pod_uid.as_str())
         .collect();
     assert_eq!(uids, ["kubelet-uid-a", ""], "the uid of control groups");
+    let targets = resolution.endpoints.iter().map(|endpoint| endpoint.target.as_ref());
+    let uids: Vec<Option<&str>> = targets.map(|target| target?.pod_uid.as_deref()).collect();
+    assert_eq!(uids, [Some("kubelet-uid-a"), None], "host memory is found by the same");
     assert_ne!(id("one"), id("two"));
     assert_eq!(id("one"), id("one"));
 }

@@ -60,6 +60,16 @@ fn pods_come_and_go_and_only_those_of_the_plan_are_read() {
 }
 
 #[test]
+fn a_static_pod_is_found_by_the_uid_of_its_kubelet() {
+    const HASH: &str = "0123456789abcdef0123456789abcdef";
+    let mount = TempDir::new().unwrap();
+    pod(mount.path(), HASH, 5);
+    let mut looker = Looker::new(HostMemoryOptions::new(mount.path().to_owned()));
+    let read = found(&mut looker, &[HASH], Instant::now());
+    assert_eq!(read, [(HASH.to_owned(), 5)]);
+}
+
+#[test]
 fn a_reading_grows_old() {
     let mount = TempDir::new().unwrap();
     pod(mount.path(), FIRST, 5);

@@ -5,17 +5,25 @@ use infmon_evaluation::cluster::{Pod, PodPort, ServiceAddress};
 use infmon_samples::DeviceId;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use std::collections::BTreeMap;
 
 /// Annotation with the uid of a static pod, which its mirror in the API does not have (`kubetypes.ConfigHashAnnotationKey` of the kubelet).
 const STATIC_POD_HASH: &str = "kubernetes.io/config.hash";
+/// Annotation of every mirror of a static pod, with the same value (`kubetypes.ConfigMirrorAnnotationKey`). The API server lets nobody add
+/// it to a pod that is there (`ValidatePodSpecificAnnotationUpdates`), and a kubelet deletes a pod that was made with it and has no static
+/// pod behind it: no pod that runs can borrow the uid of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// Whether it can be the uid of a static pod, an MD5 sum: whoever writes annotations must not pass for a pod with an ordinary uid.
-fn is_hash(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// Uid by which the kubelet knows a static pod, from the annotations of its mirror; `None` for every other pod. It is an MD5 sum, so that it
+/// cannot be that of an ordinary pod.
+fn static_uid(annotations: &BTreeMap<String, String>) -> Option<String> {
+    let hash = annotations.get(STATIC_POD_HASH)?;
+    let is_sum = hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_sum && annotations.get(MIRROR) == Some(hash)).then(|| hash.to_ascii_lowercase())
 }
 
 /// A pod; `None` when it has no name, which the API server does not let happen.
-pub(super) fn pod(mut object: core::Pod) -> Option<Pod> {
+pub(super) fn pod(object: core::Pod) -> Option<Pod> {
     let spec = object.spec.unwrap_or_default();
     let status = object.status.unwrap_or_default();
     let ready = status
@@ -53,14 +61,10 @@ pub(super) fn pod(mut object: core::Pod) -> Option<Pod> {
     devices.sort();
     devices.dedup();
     let uid = object.metadata.uid.unwrap_or_default();
-    let hash = object
-        .metadata
-        .annotations
-        .as_mut()
-        .and_then(|annotations| annotations.remove(STATIC_POD_HASH));
+    let static_uid = object.metadata.annotations.as_ref().and_then(static_uid);
     Some(Pod {
         name: object.metadata.name?,
-        kubelet_uid: hash.filter(|hash| is_hash(hash)).unwrap_or_else(|| uid.clone()),
+        kubelet_uid: static_uid.unwrap_or_else(|| uid.clone()),
         uid,
         node: spec.node_name,
         ip: status.pod_ip.and_then(|ip| ip.parse().ok()),
@@ -159,15 +163,23 @@ mod tests {
 
     #[test]
     fn a_static_pod_has_the_uid_of_its_kubelet() {
+        const HASH: &str = "0123456789abcdef0123456789abcdef";
         let cases = [
-            ("0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef"),
+            (HASH, Some(HASH), HASH),
             // Whoever may annotate a pod must not make it another one.
-            ("6f1c9e52-0b7e-4f8e-9d6b-2f1f3c1d0a11", "mirror"),
-            ("", "mirror"),
+            (HASH, None, "mirror"),
+            (HASH, Some("another"), "mirror"),
+            (
+                "6f1c9e52-0b7e-4f8e-9d6b-2f1f3c1d0a11",
+                Some("6f1c9e52-0b7e-4f8e-9d6b-2f1f3c1d0a11"),
+                "mirror",
+            ),
+            ("", Some(""), "mirror"),
         ];
-        for (hash, expected) in cases {
-            let object =
-                json!({"metadata": {"name": "a", "uid": "mirror", "annotations": {"kubernetes.io/config.hash": hash}}});
+        for (hash, mirror, expected) in cases {
+            let annotations =
+                json!({"kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": mirror.unwrap_or("-")});
+            let object = json!({"metadata": {"name": "a", "uid": "mirror", "annotations": annotations}});
             let pod = pod(serde_json::from_value(object).expect("pod")).expect("named");
             assert_eq!((pod.uid.as_str(), pod.kubelet_uid.as_str()), ("mirror", expected));
         }
