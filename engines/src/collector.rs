@@ -1,11 +1,12 @@
 //! Gathers what the labels of the mapped series of one body say while it is parsed.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hasher};
+use std::collections::BTreeMap;
 
-use crate::exposition::{Label, Labels};
+use crate::exposition::Labels;
 use crate::field::{Field, Part};
 use crate::histogram;
+use crate::label_hash::LabelHash;
 use crate::plan::Term;
 
 /// Names of models that one reading may carry.
@@ -18,9 +19,14 @@ const MODEL_NAME_BYTES: usize = 512;
 pub(crate) struct Collector {
     pub(crate) terms: Vec<Term>,
     pub(crate) models: Vec<String>,
+    /// The groups by the hash of their labels, in the order of the body.
+    groups: BTreeMap<u64, u64>,
     /// The last lists of labels, by their number.
     known: [Option<KnownList>; KNOWN_LISTS],
 }
+
+/// What is below it tells apart series with the same labels.
+const GROUP_STEP: u64 = 1 << 8;
 
 /// Lists that are remembered: those of eight ranks of one server, with and without a bound, and some more.
 const KNOWN_LISTS: usize = 32;
@@ -38,7 +44,7 @@ struct KnownList {
 /// What the labels of one mapped series say, whatever the engine.
 #[derive(Debug)]
 pub(crate) struct LabelFacts<'a> {
-    /// A hash of the labels without `pid`, `le` and ranks of one queue.
+    /// Equal where the labels are, without `pid`, `le` and ranks of one queue. Rises in the order of the body, in steps of [`GROUP_STEP`].
     pub(crate) group: u64,
     /// Which of the tensor-, pipeline- and expert-parallel ranks of one queue it is; 0 for the first.
     pub(crate) copy: u32,
@@ -85,7 +91,7 @@ impl Collector {
 
     /// The same, with one more label that does not tell groups apart: the one that names the parts of a pair.
     pub(crate) fn labels_without<'a>(&mut self, labels: Labels<'a>, part: Option<&str>) -> LabelFacts<'a> {
-        let mut hasher = DefaultHasher::new();
+        let mut hash = LabelHash::new();
         let mut facts = LabelFacts {
             group: 0,
             copy: 0,
@@ -100,7 +106,7 @@ impl Collector {
                 b"pid" => continue,
                 name if part.is_some_and(|part| part.as_bytes() == name) => continue,
                 b"le" => {
-                    facts.bound = histogram::bound(label.raw_value.as_bytes());
+                    facts.bound = histogram::bound(label.raw_value);
                     continue;
                 }
                 // SGLang: each rank may export the queue that they share.
@@ -119,9 +125,10 @@ impl Collector {
                 b"model_name" => self.model(&label.value()),
                 _ => {}
             }
-            hash_label(&mut hasher, label);
+            hash.label(label);
         }
-        facts.group = hasher.finish();
+        let next = self.groups.len() as u64 * GROUP_STEP;
+        facts.group = *self.groups.entry(hash.finish()).or_insert(next);
         facts
     }
 
@@ -150,23 +157,7 @@ impl Collector {
 }
 
 /// The number of a rank; a rank that is no number comes last.
-fn rank(text: &str) -> u32 {
-    text.parse::<u32>().map_or(4095, |rank| rank.min(4095))
-}
-
-/// A hash that tells the series of one name apart, but not the copies of one series in several processes.
-pub(crate) fn series_hash(labels: Labels<'_>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    labels
-        .into_iter()
-        .filter(|label| label.name != b"pid")
-        .for_each(|label| hash_label(&mut hasher, label));
-    hasher.finish()
-}
-
-pub(crate) fn hash_label(hasher: &mut DefaultHasher, label: Label<'_>) {
-    hasher.write(label.name);
-    hasher.write_u8(b'=');
-    hasher.write(label.raw_value.as_bytes());
-    hasher.write_u8(b'"');
+fn rank(text: &[u8]) -> u32 {
+    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u32>().ok());
+    number.map_or(4095, |rank| rank.min(4095))
 }

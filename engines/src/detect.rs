@@ -78,6 +78,8 @@ pub(crate) fn detect(body: &[u8]) -> Detection {
         seen: Vec::new(),
     };
     let mut bare = Bare::default();
+    // The name noted last: the lines of a family stand together.
+    let mut noted: &[u8] = b"";
     let mut rest = body;
     while !rest.is_empty() {
         let length = memchr(b'\n', rest).unwrap_or(rest.len());
@@ -91,7 +93,12 @@ pub(crate) fn detect(body: &[u8]) -> Detection {
             },
             Some(_) => (line, true),
         };
-        match Product::of(name_of(name)) {
+        let is_noted = |after: &[u8]| after.first().is_some_and(|b| matches!(b, b'{' | b' '));
+        if !noted.is_empty() && name.strip_prefix(noted).is_some_and(is_noted) {
+            continue;
+        }
+        let name = name_of(name);
+        match Product::of(name) {
             Some(product @ Product::Readable(Engine::Vllm)) => {
                 detection.product = Some(product);
                 if is_sample && !has_labels_of_triton(line) {
@@ -106,8 +113,9 @@ pub(crate) fn detect(body: &[u8]) -> Detection {
                 detection.product.get_or_insert(other);
             }
             None => {
-                bare.note(name_of(name));
-                detection.note(name_of(name));
+                bare.note(name);
+                detection.note(name);
+                noted = name;
             }
         }
     }

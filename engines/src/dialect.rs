@@ -5,6 +5,7 @@ use crate::exposition::{Labels, Sample};
 use crate::field::{Field, Part};
 use crate::outcomes::{OutcomeSeries, Outcomes};
 use crate::plan::{Constant, Findings, Plan, Required};
+use crate::repeated::{Again, Repeated};
 use crate::sample::Engine;
 use crate::similar::Unread;
 
@@ -161,6 +162,7 @@ pub(crate) struct Mapper {
     traits: Traits,
     constants: Vec<Constant>,
     unread: Unread,
+    repeated: Repeated,
     /// Fields and ages with a series that others are added to.
     bases: Vec<(Field, u8)>,
     /// Terms that are added to another series, by number.
@@ -176,6 +178,7 @@ impl Mapper {
             traits: Traits::default(),
             constants: Vec::new(),
             unread: Unread::default(),
+            repeated: Repeated::default(),
             bases: Vec::new(),
             additions: Vec::new(),
         }
@@ -193,7 +196,16 @@ impl Mapper {
     }
 
     pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
+        match self.repeated.again(sample, value) {
+            Some(Again::Ignored) => return false,
+            Some(Again::Bucket(term)) => {
+                self.collected.terms.push(term);
+                return true;
+            }
+            None => {}
+        }
         let Some(key) = (self.dialect.key)(sample.name) else {
+            self.repeated.ignore(sample);
             return false;
         };
         self.traits.any = true;
@@ -202,9 +214,13 @@ impl Mapper {
         self.label_numbers(key, sample);
         let mut mapped = false;
         let mut known = false;
+        // Of the series found, whether the bound alone tells them apart, and how many there are.
+        let mut plain = true;
+        let before = self.collected.terms.len();
         for series in self.dialect.series {
             let Some(part) = series.part(key) else { continue };
             known = true;
+            plain &= series.only.is_none() && series.addend == 0;
             if !series.takes(sample.labels) {
                 continue;
             }
@@ -234,10 +250,18 @@ impl Mapper {
                 self.outcomes.push(series, sample.labels, &mut self.collected, value);
                 known = true;
                 mapped = true;
+                plain = false;
             }
         }
         if !known {
             self.unread.note(sample.name);
+            if !self.dialect.label_numbers.iter().any(|of| of.key.as_bytes() == key) {
+                self.repeated.ignore(sample);
+            }
+        }
+        match self.collected.terms.get(before..) {
+            Some([term]) if plain && matches!(term.part, Part::Bucket(_)) => self.repeated.bucket(sample, term),
+            _ => {}
         }
         mapped
     }
@@ -281,7 +305,7 @@ impl Mapper {
             }
         }
         Plan::new(
-            self.collected.terms,
+            &self.collected.terms,
             Findings {
                 engine: self.dialect.engine,
                 generation: (self.dialect.generation)(self.traits).to_owned(),

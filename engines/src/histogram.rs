@@ -29,8 +29,7 @@ impl HistogramFold {
     pub(crate) fn new(terms: &[&Term]) -> Self {
         let mut sums = Vec::new();
         let mut counts = Vec::new();
-        // `(bound, group, value)`
-        let mut found: Vec<(f64, u64, u32)> = Vec::new();
+        let mut found: Vec<Found> = Vec::with_capacity(terms.len());
         // Tensor- and pipeline-parallel ranks observe the same requests: the first rank speaks for all.
         for term in of_first_ranks(terms, rank_of) {
             match term.part {
@@ -47,22 +46,7 @@ impl HistogramFold {
         let mean_only = terms
             .iter()
             .any(|term| matches!(term.part, Part::MeanSum | Part::MeanCount));
-        let mut groups: Vec<u64> = found.iter().map(|&(_, group, _)| group).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        found.sort_by(|a, b| a.0.total_cmp(&b.0));
-
-        let mut bounds = Vec::new();
-        let mut buckets = Vec::new();
-        for same_bound in found.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
-            // A bound that some group lacks has no exact sum (replicas of two versions under one Ray agent): leave it out.
-            let (Some(first), true) = (same_bound.first(), same_bound.len() >= groups.len()) else {
-                continue;
-            };
-            let index = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
-            bounds.push(first.0);
-            buckets.extend(same_bound.iter().map(|&(_, _, value)| (index, value)));
-        }
+        let (bounds, buckets) = same_bounds(&found).unwrap_or_else(|| common_bounds(found));
         Self {
             sums,
             counts,
@@ -113,6 +97,53 @@ impl HistogramFold {
     }
 }
 
+/// A bucket of a group: bound, group, value.
+type Found = (f64, u64, u32);
+/// Bounds, and the buckets with the index of theirs.
+type Bounds = (Vec<f64>, Vec<(u32, u32)>);
+
+/// The bounds of buckets that stand by group, where each group has the same, rising: nothing is to be sorted then.
+fn same_bounds(found: &[Found]) -> Option<Bounds> {
+    let mut groups = found.chunk_by(|a, b| a.1 == b.1);
+    let bounds: Vec<f64> = groups.next()?.iter().map(|bucket| bucket.0).collect();
+    let same = |group: &[Found]| {
+        group.len() == bounds.len()
+            && group
+                .iter()
+                .zip(&bounds)
+                .all(|(bucket, bound)| bucket.0.total_cmp(bound).is_eq())
+    };
+    if !bounds.is_sorted_by(|a, b| a.total_cmp(b).is_lt()) || !groups.all(same) {
+        return None;
+    }
+    let mut buckets = Vec::with_capacity(found.len());
+    for group in found.chunks(bounds.len()) {
+        buckets.extend((0..).zip(group).map(|(index, bucket)| (index, bucket.2)));
+    }
+    Some((bounds, buckets))
+}
+
+/// The bounds that all groups have.
+fn common_bounds(mut found: Vec<Found>) -> Bounds {
+    let mut groups: Vec<u64> = found.iter().map(|&(_, group, _)| group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+
+    let mut bounds = Vec::new();
+    let mut buckets = Vec::new();
+    for same_bound in found.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
+        // A bound that some group lacks has no exact sum (replicas of two versions under one Ray agent): leave it out.
+        let (Some(first), true) = (same_bound.first(), same_bound.len() >= groups.len()) else {
+            continue;
+        };
+        let index = u32::try_from(bounds.len()).unwrap_or(u32::MAX);
+        bounds.push(first.0);
+        buckets.extend(same_bound.iter().map(|&(_, _, value)| (index, value)));
+    }
+    (bounds, buckets)
+}
+
 /// The sum over the series; `None` when there is none.
 fn total(indices: &[u32], values: &[f64]) -> Option<f64> {
     if indices.is_empty() {
@@ -123,6 +154,10 @@ fn total(indices: &[u32], values: &[f64]) -> Option<f64> {
 
 /// The bound that the text of an `le` label gives, so that `1.0` and `1` are the same; `None` unless finite or +Inf.
 pub(crate) fn bound(text: &[u8]) -> Option<f64> {
+    // As every histogram has it.
+    if text == b"+Inf" {
+        return Some(f64::INFINITY);
+    }
     let bound = crate::exposition::parse_value(text)?;
     (bound.is_finite() || bound == f64::INFINITY).then_some(bound)
 }

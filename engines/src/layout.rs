@@ -37,14 +37,6 @@ impl From<bool> for Use {
     }
 }
 
-/// One value of a body.
-#[derive(Clone, Debug)]
-pub(crate) struct Mark {
-    /// Where its text stood.
-    pub(crate) at: Range<usize>,
-    pub(crate) used: Use,
-}
-
 /// The layout of a body, with the plan that it led to.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -56,34 +48,62 @@ pub(crate) struct Layout {
     plan: Plan,
 }
 
-impl Layout {
-    /// Keeps the layout of `body`; `None` where it is too large to count in.
-    pub(crate) fn new(body: &[u8], marks: &[Mark], values: Vec<f64>, plan: Plan) -> Option<Self> {
-        let values_length: usize = marks.iter().map(|mark| mark.at.len()).sum();
-        let mut text = Vec::with_capacity(body.len().saturating_sub(values_length));
-        let mut entries = Vec::with_capacity(marks.len());
-        let mut at = 0;
-        let mut kept = 0;
-        for mark in marks {
-            text.extend_from_slice(body.get(at..mark.at.start)?);
-            let number = match mark.used {
-                Use::Ignored => UNMAPPED,
-                Use::Value => kept,
-                Use::Decides => kept | DECIDES,
-            };
-            kept += u32::from(mark.used != Use::Ignored);
-            entries.push((u32::try_from(text.len()).ok()?, number));
-            at = mark.at.end;
-        }
-        text.extend_from_slice(body.get(at..)?);
+/// A layout while its body is parsed.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    body: &'a [u8],
+    text: Vec<u8>,
+    entries: Vec<(u32, u32)>,
+    /// Where the last value ended in the body.
+    at: usize,
+}
+
+impl<'a> Draft<'a> {
+    /// Begins with a body that has about so many values; `None` where it is too large to count in.
+    pub(crate) fn new(body: &'a [u8], about: usize) -> Option<Self> {
+        u32::try_from(body.len()).ok()?;
         Some(Self {
-            text,
-            entries,
-            values,
-            plan,
+            body,
+            text: Vec::with_capacity(body.len()),
+            entries: Vec::with_capacity(about),
+            at: 0,
         })
     }
 
+    /// Takes the next value: where its text stands, what it is for, and its number among those that are kept.
+    pub(crate) fn value(&mut self, at: &Range<usize>, used: Use, number: u32) {
+        let before = self.body.get(self.at..at.start).unwrap_or_default();
+        self.text.extend_from_slice(before);
+        let number = match used {
+            Use::Ignored => UNMAPPED,
+            Use::Value => number,
+            Use::Decides => number | DECIDES,
+        };
+        // No longer than the body, which can be counted in.
+        let end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        self.entries.push((end, number));
+        self.at = at.end;
+    }
+
+    /// The layout of the whole body.
+    pub(crate) fn finish(mut self, values: Vec<f64>, plan: Plan) -> Layout {
+        self.text
+            .extend_from_slice(self.body.get(self.at..).unwrap_or_default());
+        // Values are a small part of most bodies, and a smaller place is another one, which is filled anew.
+        if self.text.capacity() - self.text.len() > self.text.len() / 8 {
+            self.text.shrink_to_fit();
+        }
+        self.entries.shrink_to_fit();
+        Layout {
+            text: self.text,
+            entries: self.entries,
+            values,
+            plan,
+        }
+    }
+}
+
+impl Layout {
     /// The plan that the layout led to.
     pub(crate) const fn plan(&self) -> &Plan {
         &self.plan

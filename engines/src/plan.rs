@@ -29,6 +29,17 @@ pub(crate) struct Term {
     pub(crate) value: u32,
 }
 
+impl Term {
+    /// Another bucket of the same histogram.
+    pub(crate) fn bucket(&self, bound: f64, value: u32) -> Self {
+        Self {
+            part: Part::Bucket(bound),
+            value,
+            ..*self
+        }
+    }
+}
+
 /// Adapters that run and wait, as one label set tells it.
 #[derive(Clone, Debug)]
 pub(crate) struct AdapterSet {
@@ -102,14 +113,11 @@ pub(crate) struct Findings {
 }
 
 impl Plan {
-    pub(crate) fn new(mut terms: Vec<Term>, findings: Findings) -> Self {
-        // Newest name first within a field, then by group, so that copies stand together.
-        terms.sort_by_key(|term| (term.field, term.rank, term.group));
+    pub(crate) fn new(terms: &[Term], findings: Findings) -> Self {
         let mut scalars: Vec<ScalarFold> = Vec::new();
         let mut histograms = Vec::new();
-        for terms in terms.chunk_by(|a, b| a.field == b.field) {
-            let Some(first) = terms.first() else { continue };
-            let newest: Vec<&Term> = terms.iter().take_while(|term| term.rank == first.rank).collect();
+        for newest in of_newest_names(terms) {
+            let Some(first) = newest.first() else { continue };
             match ScalarFold::new(first.field, &newest) {
                 Some(fold) => scalars.push(fold),
                 None => histograms.push((first.field, HistogramFold::new(&newest))),
@@ -274,6 +282,31 @@ impl Plan {
         hint.clear();
         hint.push_str(if missing.is_empty() { &self.note } else { &self.hint });
     }
+}
+
+/// The terms of each field that have the newest of its names, by group, so that copies stand together.
+fn of_newest_names(terms: &[Term]) -> Vec<Vec<&Term>> {
+    // The series of one name follow each other in a body, so there are far less runs than terms to be sorted.
+    let mut runs: Vec<(Field, u8, &[Term])> = terms
+        .chunk_by(|a, b| (a.field, a.rank) == (b.field, b.rank))
+        .filter_map(|run| run.first().map(|first| (first.field, first.rank, run)))
+        .collect();
+    runs.sort_by_key(|run| (run.0, run.1));
+    let of_field = |runs: &[(Field, u8, &'_ [Term])]| runs.iter().map(|run| run.2.len()).sum();
+    let mut found = Vec::new();
+    for runs in runs.chunk_by(|a, b| a.0 == b.0) {
+        let Some(newest) = runs.chunk_by(|a, b| a.1 == b.1).next() else {
+            continue;
+        };
+        let mut terms: Vec<&Term> = Vec::with_capacity(of_field(newest));
+        for run in newest {
+            terms.extend(run.2);
+        }
+        // Most bodies name them in order, and then this is one pass.
+        terms.sort_by_key(|term| term.group);
+        found.push(terms);
+    }
+    found
 }
 
 /// Said of a series whose value is none that the field can have: NaN, infinite, negative, a share above 1.

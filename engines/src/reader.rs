@@ -7,7 +7,7 @@ use crate::error::ReadError;
 use crate::exposition::{Exposition, Item, MAX_SERIES};
 use crate::inspection::FieldValues;
 use crate::json;
-use crate::layout::{Layout, Mark, TEXT_LIMIT, Use};
+use crate::layout::{Draft, Layout, TEXT_LIMIT, Use};
 use crate::mapper::Mapper;
 use crate::sample::{Engine, EngineSample};
 
@@ -163,31 +163,33 @@ impl BodyReader {
         };
         let found = detection.product.and_then(Product::engine);
         let mut mapper = Mapper::new(self.forced, found, &self.mapping);
-        // A line of a server's body has about 120 bytes.
-        let mut marks = Vec::with_capacity((body.len() / 120).min(MAX_SERIES));
-        let mut values = Vec::new();
-        let mut families = false;
+        // A line of a server's body has 100 bytes or more.
+        let about = (body.len() / 100).min(MAX_SERIES);
+        let kept = self.keeps_any || body.len() <= TEXT_LIMIT;
+        let mut draft = if kept { Draft::new(body, about) } else { None };
+        let mut values = Vec::with_capacity(about);
+        let mut any = false;
         let mut exposition = Exposition::new(body);
         while let Some(item) = exposition.next_item()? {
             match item {
                 Item::Family(name) => {
-                    families = true;
+                    any = true;
                     mapper.family(name);
                 }
                 Item::Sample(sample) => {
+                    any = true;
                     let number = u32::try_from(values.len()).map_err(|_| ReadError::TooManySeries)?;
                     let used = mapper.sample(&sample, number);
                     if used != Use::Ignored {
                         values.push(sample.value);
                     }
-                    marks.push(Mark {
-                        at: sample.value_at,
-                        used,
-                    });
+                    if let Some(draft) = &mut draft {
+                        draft.value(&sample.value_at, used, number);
+                    }
                 }
             }
         }
-        if marks.is_empty() && !families {
+        if !any {
             return Err(ReadError::Empty);
         }
         if let Some(error) = mapper.not_mapped() {
@@ -220,12 +222,7 @@ impl BodyReader {
         values.shrink_to_fit();
         let mut reading = Reading::default();
         plan.read_into(&values, &mut reading);
-        let kept = self.keeps_any || body.len() <= TEXT_LIMIT;
-        self.layout = if kept {
-            Layout::new(body, &marks, values, plan)
-        } else {
-            None
-        };
+        self.layout = draft.map(|draft| draft.finish(values, plan));
         Ok(reading)
     }
 }

@@ -13,11 +13,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::collector::{Collector, series_hash};
-use crate::exposition::Sample;
+use crate::collector::Collector;
+use crate::exposition::{Label, Sample};
 use crate::field::{Field, Part};
+use crate::label_hash::LabelHash;
 use crate::outcomes::{FINISHED_REASON, OutcomeSeries, Outcomes, by_label};
 use crate::plan::{AdapterSet, Constant, Findings, Plan, Required};
+use crate::repeated::{Again, Repeated};
 use crate::sample::Engine;
 use crate::similar::Unread;
 
@@ -48,6 +50,7 @@ pub(crate) struct Mapper {
     capacity_name: String,
     seen: Seen,
     unread: Unread,
+    repeated: Repeated,
 }
 
 /// What tells the generations apart.
@@ -115,7 +118,18 @@ impl Mapper {
     }
 
     pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
-        let Some(key) = key_of(sample.name) else { return false };
+        match self.repeated.again(sample, value) {
+            Some(Again::Ignored) => return false,
+            Some(Again::Bucket(term)) => {
+                self.collected.terms.push(term);
+                return true;
+            }
+            None => {}
+        }
+        let Some(key) = key_of(sample.name) else {
+            self.repeated.ignore(sample);
+            return false;
+        };
         self.seen.sample = true;
         let (field, rank, part) = match key {
             b"lora_requests_info" => return self.adapter_set(sample, value),
@@ -129,6 +143,7 @@ impl Mapper {
                     let found = split_histogram(key).and_then(|(base, part)| Some((base, part, histogram(base)?)));
                     let Some((base, part, (field, rank))) = found else {
                         self.unread.note(sample.name);
+                        self.repeated.ignore(sample);
                         return false;
                     };
                     self.seen.name(base);
@@ -157,6 +172,9 @@ impl Mapper {
             (part, _) => part,
         };
         self.collected.push(field, rank, part, &facts, value);
+        if let (Part::Bucket(_), Some(term)) = (part, self.collected.terms.last()) {
+            self.repeated.bucket(sample, term);
+        }
         true
     }
 
@@ -181,18 +199,27 @@ impl Mapper {
     }
 
     fn cache_config(&mut self, sample: &Sample<'_>) {
-        let number = |name| {
-            sample
-                .labels
-                .get(name)?
-                .parse::<f64>()
-                .ok()
-                .filter(|number| number.is_finite() && *number > 0.0)
+        // It has up to 39 labels: they are gone through once. Of two labels with one name the first counts.
+        let mut hash = LabelHash::new();
+        let [mut size, mut blocks, mut of_block] = [None; 3];
+        for label in sample.labels {
+            match label.name {
+                b"kv_cache_size_tokens" => _ = size.get_or_insert(label),
+                b"num_gpu_blocks" => _ = blocks.get_or_insert(label),
+                b"block_size" => _ = of_block.get_or_insert(label),
+                b"pid" => continue,
+                _ => {}
+            }
+            hash.label(label);
+        }
+        let number = |label: Option<Label<'_>>| {
+            let number = label?.value().parse::<f64>().ok();
+            number.filter(|number| number.is_finite() && *number > 0.0)
         };
         // Since 0.26 vLLM says the tokens itself, which is exact for hybrid models too.
-        let tokens = number("kv_cache_size_tokens").or_else(|| Some(number("num_gpu_blocks")? * number("block_size")?));
+        let tokens = number(size).or_else(|| Some(number(blocks)? * number(of_block)?));
         self.capacity_name = String::from_utf8_lossy(sample.name).into_owned();
-        self.capacity.insert(series_hash(sample.labels), tokens);
+        self.capacity.insert(hash.finish(), tokens);
     }
 
     pub(crate) fn finish(self) -> Plan {
@@ -204,7 +231,7 @@ impl Mapper {
             .sum::<Option<f64>>()
             .filter(|_| !self.capacity.is_empty());
         Plan::new(
-            self.collected.terms,
+            &self.collected.terms,
             Findings {
                 engine: Engine::Vllm,
                 generation: self.seen.generation().to_owned(),

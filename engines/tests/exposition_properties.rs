@@ -217,3 +217,39 @@ fn whole_bodies_are_read_as_the_reference_reads_them() {
         assert_eq!(series_of_product(with_returns.as_bytes()), series(body.as_bytes()));
     }
 }
+
+/// A bucket is read by what it has in common with the one before, so that what it has not in common must be seen.
+#[test]
+fn each_byte_of_a_repeated_bucket_is_looked_at() {
+    const BYTES: &[u8] = b" \t\r\n\"\\{},=#0.x:\xc3";
+    let first = "a_bucket{engine=\"0\",le=\"0.5\",m=\"x\"} 1.0\n";
+    for second in [
+        "a_bucket{engine=\"0\",le=\"1.0\",m=\"x\"} 12345678.0\n",
+        "a_bucket{engine=\"0\",le=\"+Inf\",m=\"x\"} 9.0\n",
+        "a_bucket{engine=\"0\",le=\"\",m=\"x\"} 123456789.0\n",
+        "a_bucket{engine=\"0\",le=\"0.00015000000000000001\",m=\"x\"} 5.5 1\n",
+    ] {
+        for rest in [
+            "",
+            "a_bucket{engine=\"0\",le=\"2.0\",m=\"x\"} 3.0\n",
+            "a_count{engine=\"0\",m=\"x\"} 3.0\n",
+        ] {
+            for at in 0..=second.len() {
+                let (before, after) = second.as_bytes().split_at(at);
+                for byte in BYTES {
+                    for after in [after, after.get(1..).unwrap_or_default()] {
+                        for byte in [&[*byte][..], b""] {
+                            let body = [first.as_bytes(), before, byte, after, rest.as_bytes()].concat();
+                            assert_eq!(
+                                series_of_product(&body),
+                                series(&body),
+                                "{}",
+                                String::from_utf8_lossy(&body)
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -42,9 +42,7 @@ fn series(body: &str, mut write: impl FnMut(&mut String, &Sample<'_>, Vec<(Strin
     while let Some(item) = exposition.next_item().expect("a recorded body") {
         if let Item::Sample(sample) = item {
             let labels = sample.labels.into_iter();
-            let labels = labels
-                .map(|label| (utf8(label.name), label.raw_value.to_owned()))
-                .collect();
+            let labels = labels.map(|label| (utf8(label.name), utf8(label.raw_value))).collect();
             write(&mut text, &sample, labels);
         }
     }
@@ -96,6 +94,13 @@ fn line_ends_comments_and_blanks_do_not_matter() {
             let timestamp = if line.starts_with('#') { "" } else { " 1795307475000" };
             text + line + timestamp + "\n"
         })
+    });
+    assert_same("every other line first", |body| {
+        let others = lines(body).skip(1).step_by(2);
+        lines(body)
+            .step_by(2)
+            .chain(others)
+            .fold(String::new(), |text, line| text + line + "\n")
     });
     assert_same("the lines in reverse", |body| {
         lines(body)

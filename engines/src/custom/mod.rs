@@ -8,15 +8,15 @@ mod names;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hasher};
 
 pub use mapping::{Aggregation, MappedSeries, Mapping, MappingError, Unit};
 
-use crate::collector::{Collector, hash_label};
+use crate::collector::Collector;
 use crate::error::ReadError;
 use crate::exposition::{Labels, MAX_SERIES, Sample};
 use crate::field::{Field, Part, Quantity};
 use crate::histogram;
+use crate::label_hash::LabelHash;
 use crate::outcomes::Outcomes;
 use crate::plan::{Findings, Plan, Term, Wanted};
 use crate::sample::Engine;
@@ -190,7 +190,7 @@ impl Mapper {
             )
         };
         let plan = Plan::new(
-            self.collected.terms,
+            &self.collected.terms,
             Findings {
                 engine: Engine::Custom,
                 generation: String::new(),
@@ -261,11 +261,11 @@ struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of(labels: Labels<'a>, wanted: &[String]) -> Self {
-        let mut hasher = DefaultHasher::new();
+        let mut hash = LabelHash::new();
         let mut values = vec![None; wanted.len()];
         for label in labels {
             if label.name != b"le" {
-                hash_label(&mut hasher, label);
+                hash.label(label);
             }
             let place = wanted.binary_search_by(|name| name.as_bytes().cmp(label.name));
             if let Some(value) = place.ok().and_then(|place| values.get_mut(place)) {
@@ -273,7 +273,7 @@ impl<'a> Facts<'a> {
             }
         }
         Self {
-            group: hasher.finish(),
+            group: hash.finish(),
             values,
         }
     }

@@ -11,19 +11,21 @@ use super::{MAX_LABEL_VALUE_BYTES, MAX_NAME_BYTES, is_blank};
 pub struct Label<'a> {
     /// The name as written, without quotes.
     pub name: &'a [u8],
-    /// The value as written, with its escapes.
-    pub raw_value: &'a str,
+    /// The value as written, with its escapes: UTF-8.
+    pub raw_value: &'a [u8],
 }
 
 impl<'a> Label<'a> {
     /// The value with `\\`, `\"` and `\n` resolved; any other escape is kept as written.
     #[must_use]
     pub fn value(&self) -> Cow<'a, str> {
-        if !self.raw_value.contains('\\') {
-            return Cow::Borrowed(self.raw_value);
+        // The parser has seen that it is UTF-8.
+        let raw = String::from_utf8_lossy(self.raw_value);
+        if !self.raw_value.contains(&b'\\') {
+            return raw;
         }
-        let mut value = String::with_capacity(self.raw_value.len());
-        let mut chars = self.raw_value.chars();
+        let mut value = String::with_capacity(raw.len());
+        let mut chars = raw.chars();
         while let Some(c) = chars.next() {
             if c != '\\' {
                 value.push(c);
@@ -133,12 +135,12 @@ pub(super) fn next_entry<'a>(text: &'a [u8], at: &mut usize) -> Result<Option<En
                 Some(b'=') => {}
                 Some(b',') => {
                     *at += 1;
-                    return Ok(Some(Entry::MetricName(name.as_bytes())));
+                    return Ok(Some(Entry::MetricName(name)));
                 }
-                None | Some(b'}') => return Ok(Some(Entry::MetricName(name.as_bytes()))),
+                None | Some(b'}') => return Ok(Some(Entry::MetricName(name))),
                 Some(_) => return Err("expected '=', ',' or '}' after the quoted name"),
             }
-            name.as_bytes()
+            name
         }
         Some(_) => {
             let rest = text.get(*at..).unwrap_or_default();
@@ -176,21 +178,44 @@ pub(super) fn next_entry<'a>(text: &'a [u8], at: &mut usize) -> Result<Option<En
     }))
 }
 
-/// The same as [`quoted`] for a short plain text, as the bound of a bucket is; where it ends.
+/// The length of the text up to the closing quote, where it is plain: ASCII without escapes. `None` for any other.
 #[inline]
 pub(super) fn plain_quoted(text: &[u8]) -> Option<usize> {
-    const SHORT: usize = 24;
-    let end = text
-        .iter()
-        .take(SHORT)
-        .position(|&b| b == b'"' || b == b'\\' || !b.is_ascii())?;
-    (text.get(end) == Some(&b'"')).then_some(end)
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let text = text.get(..MAX_LABEL_VALUE_BYTES + 1).unwrap_or(text);
+    let mut length = 0;
+    while let Some(first) = text.get(length..)?.first_chunk() {
+        let bytes = u64::from_le_bytes(*first);
+        // The highest bit of each byte that is zero; the lowest one of them is right, above it a borrow may have set one.
+        let zeros = |bytes: u64| bytes.wrapping_sub(EACH) & !bytes;
+        let quotes = zeros(bytes ^ (EACH * u64::from(b'"')));
+        let ends = (quotes | zeros(bytes ^ (EACH * u64::from(b'\\'))) | bytes) & (EACH * 0x80);
+        if ends != 0 {
+            length += ends.trailing_zeros() as usize / 8;
+            return (text.get(length) == Some(&b'"')).then_some(length);
+        }
+        length += 8;
+    }
+    let last = text.get(length..)?;
+    length += last.iter().position(|&b| b == b'"' || b == b'\\' || !b.is_ascii())?;
+    (text.get(length) == Some(&b'"')).then_some(length)
 }
 
-/// The text up to the closing quote, and `at` after the quote. A line feed in it is no end: Prometheus takes one as it is, too.
+/// The text up to the closing quote, which is UTF-8, and `at` after the quote. A line feed in it is no end: Prometheus takes one as it is, too.
 #[inline]
-pub(super) fn quoted<'a>(text: &'a [u8], at: &mut usize) -> Result<&'a str, &'static str> {
+pub(super) fn quoted<'a>(text: &'a [u8], at: &mut usize) -> Result<&'a [u8], &'static str> {
     let rest = text.get(*at..).unwrap_or_default();
+    match plain_quoted(rest) {
+        Some(length) => {
+            *at += length + 1;
+            Ok(rest.get(..length).unwrap_or_default())
+        }
+        None => any_quoted(rest, at),
+    }
+}
+
+#[inline(never)]
+fn any_quoted<'a>(rest: &'a [u8], at: &mut usize) -> Result<&'a [u8], &'static str> {
     // One byte more than a value may have, and its quote: what is longer is told apart from what does not end.
     let rest = rest.get(..MAX_LABEL_VALUE_BYTES + 2).unwrap_or(rest);
     let mut end = 0;
@@ -212,9 +237,14 @@ pub(super) fn quoted<'a>(text: &'a [u8], at: &mut usize) -> Result<&'a str, &'st
         return Err("the label value is too long");
     }
     *at += end + 1;
-    std::str::from_utf8(rest.get(..end).unwrap_or_default()).map_err(|_| "the label value is not UTF-8")
+    let text = rest.get(..end).unwrap_or_default();
+    match std::str::from_utf8(text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err("the label value is not UTF-8"),
+    }
 }
 
+#[inline]
 pub(super) fn skip_blanks(text: &[u8], at: &mut usize) {
     while text.get(*at).is_some_and(|&b| is_blank(b)) {
         *at += 1;
@@ -237,21 +267,28 @@ pub(super) fn name_length_from(text: &[u8], known: usize, metric: bool) -> usize
     let Some(rest) = text.get(known..most) else {
         return known;
     };
-    let found = rest
-        .iter()
-        .position(|&b| !(NAME_BYTES[usize::from(b)] || (metric && b == b':')));
+    let kinds = if metric { OF_LABEL | OF_METRIC } else { OF_LABEL };
+    let found = rest.iter().position(|&b| NAME_BYTES[usize::from(b)] & kinds == 0);
     known + found.unwrap_or(rest.len())
 }
 
-/// Which bytes a name may have.
-static NAME_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
+/// A byte that all names may have.
+const OF_LABEL: u8 = 1;
+/// One that names of metrics may have.
+const OF_METRIC: u8 = 2;
+
+/// Which names a byte may stand in.
+static NAME_BYTES: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
         #[allow(clippy::cast_possible_truncation, reason = "below 256")]
         let b = byte as u8;
-        table[byte] = b.is_ascii_alphanumeric() || b == b'_';
+        if b.is_ascii_alphanumeric() || b == b'_' {
+            table[byte] = OF_LABEL;
+        }
         byte += 1;
     }
+    table[b':' as usize] = OF_METRIC;
     table
 };

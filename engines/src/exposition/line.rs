@@ -7,19 +7,92 @@
 use memchr::memchr;
 
 use super::labels::{Entry, Labels, name_length_from, next_entry, plain_quoted, quoted, skip_blanks};
-use super::number::value_at_start;
+use super::number::{short_count, value_at_start};
 use super::{MAX_LABELS, MAX_NAME_BYTES, Sample};
 
 /// What the lines before held.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Before<'a> {
     name: &'a [u8],
+    /// The number of that name, and how many different ones there were so far.
+    name_number: u32,
+    names_seen: u32,
+    bucket: Option<Bucket<'a>>,
     /// The last family that was declared with a name that needs no quotes.
     pub(super) family: &'a [u8],
     /// The last list of labels without a bound, and the last with one: histograms end in lines without. Lists that begin alike share a place.
     lists: [[Labels<'a>; 2]; PLACES],
     /// How many different lists there were so far.
     lists_seen: u32,
+}
+
+impl<'a> Before<'a> {
+    /// The sample at `at` where it is one more bucket, as most are, and the length of its line.
+    #[inline]
+    pub(super) fn next_bucket(&self, body: &'a [u8], at: usize) -> Option<(Sample<'a>, usize)> {
+        self.bucket.as_ref()?.next(body.get(at..)?, at)
+    }
+
+    fn new_name(&mut self) {
+        self.names_seen = self.names_seen.wrapping_add(1);
+        self.name_number = self.names_seen;
+    }
+}
+
+/// The last line whose labels have a bound: those of the other buckets differ from it in the bound and the value.
+#[derive(Clone, Debug)]
+struct Bucket<'a> {
+    /// The line up to the bound.
+    head: &'a [u8],
+    /// From the quote after the bound up to the value.
+    tail: &'a [u8],
+    name_length: usize,
+    name_number: u32,
+    /// Where in the line the list of labels begins, and where in `tail` it ends.
+    list_at: usize,
+    list_end: usize,
+    list: u32,
+}
+
+impl<'a> Bucket<'a> {
+    /// The bucket at the start of `line`, whose value stands at `value_at`.
+    fn of(line: &'a [u8], name: (&[u8], u32), list_at: usize, labels: &Labels<'_>, value_at: usize) -> Option<Self> {
+        let (start, end) = labels.bound?;
+        Some(Self {
+            head: line.get(..list_at + start)?,
+            tail: line.get(list_at + end..value_at)?,
+            name_length: name.0.len(),
+            name_number: name.1,
+            list_at,
+            list_end: labels.text.len() - end,
+            list: labels.list,
+        })
+    }
+
+    /// The sample of `line` where it is such a bucket with a count as Python writes it, and where the line after it begins; its value stands
+    /// after `at` bytes of the body. What stands around the bound has been found well-formed before.
+    #[inline]
+    fn next(&self, line: &'a [u8], at: usize) -> Option<(Sample<'a>, usize)> {
+        let rest = line.strip_prefix(self.head)?;
+        let length = plain_quoted(rest)?;
+        let end = self.head.len() + length;
+        let after = rest.get(length..)?.strip_prefix(self.tail)?;
+        let (value, value_length) = short_count(after)?;
+        let value_at = end + self.tail.len();
+        let value_end = value_at + value_length;
+        let sample = Sample {
+            name: line.get(..self.name_length)?,
+            labels: Labels {
+                text: line.get(self.list_at..end + self.list_end)?,
+                bound: Some((self.head.len() - self.list_at, end - self.list_at)),
+                list: self.list,
+            },
+            value,
+            value_at: at + value_at..at + value_end,
+            name_number: self.name_number,
+        };
+        Some((sample, value_end + 1))
+    }
 }
 
 /// Places for lists that begin otherwise.
@@ -40,12 +113,16 @@ pub(super) fn parse<'a>(
     mut at: usize,
     before: &mut Before<'a>,
 ) -> Result<(Sample<'a>, usize), &'static str> {
+    let line_at = at;
+    let line = body.get(at..).unwrap_or_default();
     let mut name = metric_name(body, &mut at, before)?;
+    let mut list_at = at;
     let mut labels = Labels::default();
     let before_blanks = at;
     skip_blanks(body, &mut at);
     if body.get(at) == Some(&b'{') {
         at += 1;
+        list_at = at;
         labels = match known_list(body, &mut at, before) {
             Some(labels) => labels,
             None => new_list(body, &mut at, &mut name, before)?,
@@ -62,6 +139,12 @@ pub(super) fn parse<'a>(
         return Err("expected a metric name");
     }
 
+    let name_number = before.name_number;
+    // A name inside the list is none that the next line begins with.
+    if labels.bound.is_some() && !before.name.is_empty() {
+        let bucket = Bucket::of(line, (name, name_number), list_at - line_at, &labels, at - line_at);
+        before.bucket = bucket;
+    }
     let rest = body.get(at..).unwrap_or_default();
     let (value, length) = value_at_start(rest).ok_or("expected a number as value")?;
     let value_at = at..at + length;
@@ -71,6 +154,7 @@ pub(super) fn parse<'a>(
         labels,
         value,
         value_at,
+        name_number,
     };
     Ok((sample, next))
 }
@@ -79,6 +163,8 @@ pub(super) fn parse<'a>(
 fn metric_name<'a>(body: &'a [u8], at: &mut usize, before: &mut Before<'a>) -> Result<&'a [u8], &'static str> {
     let rest = body.get(*at..).unwrap_or_default();
     if rest.first() == Some(&b'{') {
+        before.name = b"";
+        before.new_name();
         return Ok(b"");
     }
     let known = [before.name, before.family]
@@ -96,8 +182,12 @@ fn metric_name<'a>(body: &'a [u8], at: &mut usize, before: &mut Before<'a>) -> R
         return Err("the metric name is too long");
     }
     *at += length;
-    before.name = rest.get(..length).unwrap_or_default();
-    Ok(before.name)
+    let name = rest.get(..length).unwrap_or_default();
+    if name != before.name {
+        before.new_name();
+    }
+    before.name = name;
+    Ok(name)
 }
 
 /// The list at `at`, after its brace, if it is one of those before but for its bound; `at` is after it then.
@@ -118,14 +208,9 @@ fn known_list<'a>(body: &'a [u8], at: &mut usize, before: &Before<'a>) -> Option
         if !rest.starts_with(before) {
             continue;
         }
-        let end = match plain_quoted(rest.get(bound.0..)?) {
-            Some(length) => bound.0 + length,
-            None => {
-                let mut end = bound.0;
-                // What is not well-formed is read anew, to say why.
-                bound.0 + quoted(rest, &mut end).ok()?.len()
-            }
-        };
+        let mut end = bound.0;
+        // What is not well-formed is read anew, to say why.
+        let end = bound.0 + quoted(rest, &mut end).ok()?.len();
         let tail = rest.get(end..)?;
         if tail.starts_with(after) && tail.get(after.len()) == Some(&b'}') {
             let length = end + after.len();

@@ -56,6 +56,8 @@ pub struct Sample<'a> {
     pub value: f64,
     /// Where the text of the value stands in the body.
     pub value_at: Range<usize>,
+    /// Equal for lines of one body only where their names are.
+    pub(crate) name_number: u32,
 }
 
 /// Why a body is not the Prometheus text format.
@@ -110,7 +112,20 @@ impl<'a> Exposition<'a> {
     ///
     /// At the first line that does not follow the format, and above [`MAX_SERIES`] samples. What comes after an error is
     /// not defined.
+    #[inline]
     pub fn next_item(&mut self) -> Result<Option<Item<'a>>, Fault> {
+        if let Some((sample, length)) = self.before.next_bucket(self.body, self.at)
+            && self.series < MAX_SERIES
+        {
+            self.series += 1;
+            self.at += length;
+            return Ok(Some(Item::Sample(sample)));
+        }
+        self.any_item()
+    }
+
+    #[inline(never)]
+    fn any_item(&mut self) -> Result<Option<Item<'a>>, Fault> {
         loop {
             let mut at = self.at;
             labels::skip_blanks(self.body, &mut at);

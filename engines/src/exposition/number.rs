@@ -13,19 +13,53 @@ pub fn parse_value(text: &[u8]) -> Option<f64> {
 /// rule.
 #[inline]
 pub(crate) fn value_at_start(text: &[u8]) -> Option<(f64, usize)> {
+    match short_count(text) {
+        Some(count) => Some(count),
+        None => any_value(text),
+    }
+}
+
+/// Any value, and its length.
+#[inline(never)]
+fn any_value(text: &[u8]) -> Option<(f64, usize)> {
     if let Some((value, length)) = plain_number(text)
         && text.get(length).is_none_or(|&b| ends_value(b))
     {
         return Some((value, length));
     }
-    let length = text.iter().position(|&b| ends_value(b)).unwrap_or(text.len());
-    let value = fast_float2::parse(text.get(..length)?).ok()?;
-    Some((value, length))
+    // The longest number at the start is the value, or nothing is: where it ends before the text does, the text is none.
+    let (value, length) = fast_float2::parse_partial(text).ok()?;
+    text.get(length)
+        .is_none_or(|&b| ends_value(b))
+        .then_some((value, length))
 }
 
 #[inline]
 const fn ends_value(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// A count of at most eight digits as Python writes it, `123.0` before a line feed: most values of a body, read without a loop.
+#[inline]
+pub(super) fn short_count(text: &[u8]) -> Option<(f64, usize)> {
+    let digits = u64::from_le_bytes(*text.first_chunk()?) ^ (EACH * 0x30);
+    // The highest bit of each byte that is above 9; the lowest one of them is right, above it a carry may have set one.
+    let others = (digits.wrapping_add(EACH * 0x76) | digits) & (EACH * 0x80);
+    let length = others.trailing_zeros() / 8;
+    let end = text.get(length as usize..)?.first_chunk()?;
+    if length == 0 || *end != *b".0\n" {
+        return None;
+    }
+    // The last digit to the highest byte, so that zeros come before the first one; then pairs, fours, and all eight.
+    let digits = digits << (64 - 8 * length);
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    let eight = fours.wrapping_mul(10_000).wrapping_add(fours >> 32);
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the upper half is what is left of the fours"
+    )]
+    Some((f64::from(eight as u32), length as usize + 2))
 }
 
 /// Digits with at most one point among them, as most values are: up to 15 digits are exact as an integer, and one division
@@ -64,6 +98,8 @@ fn digits(text: &[u8], mut number: u64) -> (u64, usize) {
     (number, length)
 }
 
+/// A one in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
 /// Digits whose number every `f64` holds.
 const EXACT_DIGITS: usize = 15;
 const POWERS_OF_TEN: [f64; EXACT_DIGITS + 1] = [
@@ -119,6 +155,25 @@ mod tests {
         }
         assert_eq!(value_at_start(b"1.5x"), None);
         assert_eq!(value_at_start(b""), None);
+    }
+
+    #[test]
+    fn counts_are_those_that_the_long_way_gives() {
+        for length in 1..=9 {
+            let least = 10_u32.pow(length - 1);
+            for count in [least, least * 9, least * 2 - 1, 1_234_567_890 % (least * 4)] {
+                for zeros in 0..3 {
+                    let text = format!("{}{count}.0", "0".repeat(zeros));
+                    let read = value_at_start(format!("{text}\n").as_bytes());
+                    assert_eq!(read, Some((f64::from(count), text.len())), "{text}");
+                }
+            }
+        }
+        for text in ["/1.0\n", "1:.0\n", "1.0x\n", ".0\n", "1.\u{660}\n", "\u{661}1.0\n"] {
+            let text = format!("{text}aaaaaaaa");
+            let long = text.split('\n').next().and_then(|text| text.parse::<f64>().ok());
+            assert_eq!(value_at_start(text.as_bytes()).map(|read| read.0), long, "{text}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) fn series_of_product(body: &[u8]) -> Option<Vec<Series>> {
                 .map(|label| (label.name.to_vec(), label.value().into_owned()))
                 .collect();
             let le = sample.labels.into_iter().filter(|label| label.name == b"le").last();
-            assert_eq!(sample.labels.bound(), le.map(|label| label.raw_value.as_bytes()));
+            assert_eq!(sample.labels.bound(), le.map(|label| label.raw_value));
             found.push((sample.name.to_vec(), labels, bits(sample.value)));
         }
     }
