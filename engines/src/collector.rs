@@ -122,7 +122,7 @@ impl Collector {
                 b"version" => facts.has_version = true,
                 b"finished_reason" | b"finish_reason" => facts.finished_reason = Some(label.value()),
                 b"sleep_state" => facts.sleep_state = Some(label.value()),
-                b"model_name" => self.model(&label.value()),
+                b"model_name" if !self.has_model(label.raw_value) => self.model(&label.value()),
                 _ => {}
             }
             hash.label(label);
@@ -130,6 +130,11 @@ impl Collector {
         let next = self.groups.len() as u64 * GROUP_STEP;
         facts.group = *self.groups.entry(hash.finish()).or_insert(next);
         facts
+    }
+
+    /// True when a name without escapes is known: each list of labels has the same one.
+    fn has_model(&self, raw_name: &[u8]) -> bool {
+        self.models.iter().any(|model| model.as_bytes() == raw_name) && !raw_name.contains(&b'\\')
     }
 
     pub(crate) fn model(&mut self, name: &str) {

@@ -247,7 +247,8 @@ impl Mapper {
         }
         for series in self.dialect.outcomes {
             if series.key.as_bytes() == key {
-                self.outcomes.push(series, sample.labels, &mut self.collected, value);
+                let facts = self.collected.labels_without(sample.labels, None);
+                self.outcomes.push(series, sample.labels, &facts, value);
                 known = true;
                 mapped = true;
                 plain = false;

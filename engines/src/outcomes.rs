@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::collector::Collector;
+use crate::collector::LabelFacts;
 use crate::exposition::Labels;
 use crate::scalar::{of_first_ranks, usable};
 
@@ -77,12 +77,11 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Takes one series of ends.
-    pub(crate) fn push(&mut self, series: &OutcomeSeries, labels: Labels<'_>, collected: &mut Collector, value: u32) {
-        let facts = collected.labels_without(labels, None);
+    /// Takes one series of ends, and what its labels say.
+    pub(crate) fn push(&mut self, series: &OutcomeSeries, labels: Labels<'_>, facts: &LabelFacts<'_>, value: u32) {
         let named = match series.label {
             "" => None,
-            FINISHED_REASON => facts.finished_reason,
+            FINISHED_REASON => facts.finished_reason.clone(),
             label => labels.get(label),
         };
         let named = named.filter(|reason| !reason.is_empty());

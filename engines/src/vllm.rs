@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::collector::Collector;
+use crate::collector::{Collector, LabelFacts};
 use crate::exposition::{Label, Sample};
 use crate::field::{Field, Part};
 use crate::label_hash::LabelHash;
@@ -152,9 +152,8 @@ impl Mapper {
             },
         };
         self.seen.name(key);
-        self.outcome(field, rank, sample, value);
-
         let facts = self.collected.labels(sample.labels);
+        self.outcome(field, rank, sample, &facts, value);
         self.seen.engine_label |= facts.has_engine;
         self.seen.triton_labels |= facts.has_version && !facts.has_engine;
         let field = match field {
@@ -178,14 +177,13 @@ impl Mapper {
         true
     }
 
-    fn outcome(&mut self, field: Field, age: u8, sample: &Sample<'_>, value: u32) {
+    fn outcome(&mut self, field: Field, age: u8, sample: &Sample<'_>, facts: &LabelFacts<'_>, value: u32) {
         let series = match field {
             Field::RequestsSucceeded => ENDS,
             Field::RequestsFailed => REJECTIONS,
             _ => return,
         };
-        self.outcomes
-            .push(&series.older(age), sample.labels, &mut self.collected, value);
+        self.outcomes.push(&series.older(age), sample.labels, facts, value);
     }
 
     fn adapter_set(&mut self, sample: &Sample<'_>, value: u32) -> bool {

@@ -24,6 +24,47 @@ pub(super) struct Before<'a> {
     lists: [[Labels<'a>; 2]; PLACES],
     /// How many different lists there were so far.
     lists_seen: u32,
+    /// Of lists that begin otherwise, too.
+    stems: [Stem<'a>; PLACES],
+}
+
+/// The first labels of the last list that was read entry by entry: the next one mostly begins with them, and is read on after them.
+#[derive(Clone, Debug, Default)]
+struct Stem<'a> {
+    text: &'a [u8],
+    /// Where in the text each of them ends, after its comma.
+    ends: [usize; STEM_LABELS],
+    labels: usize,
+}
+
+/// Labels of a stem; `engine` and `model_name` come before what else a list has.
+const STEM_LABELS: usize = 4;
+
+impl<'a> Stem<'a> {
+    fn begin(&mut self, text: &'a [u8], labels: usize) {
+        self.text = text;
+        self.labels = labels;
+    }
+
+    /// Takes the entry that ends at `end`, the number `count` of the list. Where no comma ends it, what follows decides how it is read.
+    fn label(&mut self, count: usize, end: usize) {
+        let has_comma = end.checked_sub(1).and_then(|last| self.text.get(last)) == Some(&b',');
+        if has_comma
+            && count == self.labels + 1
+            && let Some(place) = self.ends.get_mut(self.labels)
+        {
+            *place = end;
+            self.labels = count;
+        }
+    }
+
+    /// How many labels `text` begins with are those of the stem, and where the last of them ends.
+    fn common(&self, text: &[u8]) -> (usize, usize) {
+        let ends = self.ends.iter().take(self.labels).enumerate().rev();
+        ends.map(|(number, &end)| (number + 1, end))
+            .find(|&(_, end)| self.text.get(..end).is_some_and(|stem| text.starts_with(stem)))
+            .unwrap_or_default()
+    }
 }
 
 impl<'a> Before<'a> {
@@ -235,7 +276,14 @@ fn new_list<'a>(
     before: &mut Before<'a>,
 ) -> Result<Labels<'a>, &'static str> {
     let list_start = *at;
-    let mut count = 0;
+    let list = body.get(list_start..).unwrap_or_default();
+    // Up to the end of the body, as the next list is looked up before its end is known.
+    let place = place(list);
+    let mut no_stem = Stem::default();
+    let stem = before.stems.get_mut(place).unwrap_or(&mut no_stem);
+    let (mut count, known) = stem.common(list);
+    *at += known;
+    stem.begin(list, count);
     let mut bound = None;
     let mut named_inside = false;
     while let Some(entry) = next_entry(body, at)? {
@@ -255,8 +303,11 @@ fn new_list<'a>(
                 named_inside = true;
             }
             Entry::Label { label, value_at } => {
+                // Neither a bound nor the name of the metric may go unseen.
                 if label.name == b"le" {
                     bound = Some((value_at - list_start, value_at - list_start + label.raw_value.len()));
+                } else if bound.is_none() && !named_inside {
+                    stem.label(count, *at - list_start);
                 }
             }
         }
@@ -265,8 +316,6 @@ fn new_list<'a>(
         return Err("expected '}' after the labels");
     }
     before.lists_seen = before.lists_seen.wrapping_add(1);
-    // Up to the end of the body, as the next list is looked up before its end is known.
-    let place = place(body.get(list_start..).unwrap_or_default());
     let labels = Labels {
         text: body.get(list_start..*at).unwrap_or_default(),
         bound,
