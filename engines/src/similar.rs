@@ -11,7 +11,7 @@ const TOLD_LIMIT: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unread {
     names: Vec<String>,
-    /// Counters and buckets of tokens.
+    /// Buckets, and counters of tokens and of requests that lost their place.
     counting: Vec<String>,
     /// The name noted last: the series of a family stand together, and most are buckets.
     last: Vec<u8>,
@@ -25,7 +25,7 @@ impl Unread {
         }
         self.last.clear();
         self.last.extend_from_slice(name);
-        if is_of_tokens(name) {
+        if name.ends_with(BUCKET.as_bytes()) || (is_of_tokens(name) || is_of_preemptions(name)) {
             push(&mut self.counting, name);
         }
         // Most names of a body; of no other kind than `is_other_kind` says, and told by their end.
@@ -42,12 +42,28 @@ impl Unread {
         let mut found: Vec<&str> = self
             .counting
             .iter()
-            .filter(|name| name.ends_with(COUNTER) == is_counter)
+            .filter(|name| name.ends_with(COUNTER) == is_counter && is_of_tokens(name.as_bytes()))
+            .filter(|name| !is_of_preemptions(name.as_bytes()))
             .map(|name| name.strip_suffix(BUCKET).unwrap_or(name))
             .filter(|name| {
                 let has = |word: &&str| token_words(name).any(|other| other == *word);
                 !wanted.is_empty() && wanted.iter().all(has)
             })
+            .collect();
+        found.truncate(TOLD_LIMIT);
+        found
+    }
+
+    /// The counters, or the histograms of times, that say the same as `expected`: all its words, and none but its words.
+    pub(crate) fn same_as(&self, expected: &str) -> Vec<&str> {
+        let is_counter = expected.ends_with(COUNTER);
+        let wanted = meaning(expected);
+        let mut found: Vec<&str> = self
+            .counting
+            .iter()
+            .filter(|name| name.ends_with(COUNTER) == is_counter)
+            .map(|name| name.strip_suffix(BUCKET).unwrap_or(name))
+            .filter(|name| (is_counter || is_of_time(name)) && !wanted.is_empty() && meaning(name) == wanted)
             .collect();
         found.truncate(TOLD_LIMIT);
         found
@@ -75,6 +91,51 @@ impl Unread {
 
 const COUNTER: &str = "_total";
 const BUCKET: &str = "_bucket";
+
+/// Whether a name is that of a counter of requests that were evicted, in the words of vLLM and SGLang.
+fn is_of_preemptions(name: &[u8]) -> bool {
+    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+    name.ends_with(COUNTER.as_bytes()) && (has(b"preempt") || has(b"retract"))
+}
+
+/// Whether a name says that it is of a time.
+fn is_of_time(name: &str) -> bool {
+    name.split(['_', ':']).any(|word| TIMES.contains(&word))
+}
+
+/// Words of times, and their units.
+const TIMES: [&str; 9] = [
+    "time",
+    "times",
+    "latency",
+    "duration",
+    "seconds",
+    "secs",
+    "s",
+    "milliseconds",
+    "ms",
+];
+
+/// What a name of a time or of a counter is about: its words without the engine, the kind and the unit, synonyms as one, each once.
+fn meaning(name: &str) -> Vec<&str> {
+    let key = name.split_once(':').map_or(name, |(_, key)| key);
+    let words = key.split('_').filter_map(|word| match word {
+        "" | "ray" | "vllm" | "sglang" | "trtllm" | "lmdeploy" | "num" | "request" | "requests" | "req" | "reqs"
+        | "in" | "of" | "to" | "total" => None,
+        time if TIMES.contains(&time) => None,
+        "iter" => Some("inter"),
+        "tokens" => Some("token"),
+        "end" => Some("e2e"),
+        "queued" | "queueing" | "queuing" | "waiting" | "wait" => Some("queue"),
+        "preemption" | "preemptions" | "preempted" => Some("preempt"),
+        "retraction" | "retractions" | "retracted" => Some("retract"),
+        other => Some(other),
+    });
+    let mut words: Vec<&str> = words.collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
 
 /// Whether a name is that of a counter or bucket that has to do with tokens.
 fn is_of_tokens(name: &[u8]) -> bool {
