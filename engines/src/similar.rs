@@ -25,7 +25,7 @@ impl Unread {
         }
         self.last.clear();
         self.last.extend_from_slice(name);
-        if name.ends_with(BUCKET.as_bytes()) || (is_of_tokens(name) || is_of_preemptions(name)) {
+        if name.ends_with(BUCKET.as_bytes()) || is_of_tokens(name) || is_of_preemptions(name) {
             push(&mut self.counting, name);
         }
         // Most names of a body; of no other kind than `is_other_kind` says, and told by their end.

@@ -218,10 +218,24 @@ fn whole_bodies_are_read_as_the_reference_reads_them() {
     }
 }
 
+/// Changes, adds and removes each byte of `line`, and reads it between two lines as the reference does.
+fn assert_each_byte_is_looked_at(before: &str, line: &str, after: &str) {
+    const BYTES: &[u8] = b" \t\r\n\"\\{},=#0.x:\xc3";
+    for at in 0..=line.len() {
+        let (start, end) = line.as_bytes().split_at(at);
+        for end in [end, end.get(1..).unwrap_or_default()] {
+            for byte in BYTES.chunks(1).chain([&b""[..]]) {
+                let body = [before.as_bytes(), start, byte, end, after.as_bytes()].concat();
+                let text = String::from_utf8_lossy(&body);
+                assert_eq!(series_of_product(&body), series(&body), "{text}");
+            }
+        }
+    }
+}
+
 /// A bucket is read by what it has in common with the one before, so that what it has not in common must be seen.
 #[test]
 fn each_byte_of_a_repeated_bucket_is_looked_at() {
-    const BYTES: &[u8] = b" \t\r\n\"\\{},=#0.x:\xc3";
     let first = "a_bucket{engine=\"0\",le=\"0.5\",m=\"x\"} 1.0\n";
     for second in [
         "a_bucket{engine=\"0\",le=\"1.0\",m=\"x\"} 12345678.0\n",
@@ -234,22 +248,25 @@ fn each_byte_of_a_repeated_bucket_is_looked_at() {
             "a_bucket{engine=\"0\",le=\"2.0\",m=\"x\"} 3.0\n",
             "a_count{engine=\"0\",m=\"x\"} 3.0\n",
         ] {
-            for at in 0..=second.len() {
-                let (before, after) = second.as_bytes().split_at(at);
-                for byte in BYTES {
-                    for after in [after, after.get(1..).unwrap_or_default()] {
-                        for byte in [&[*byte][..], b""] {
-                            let body = [first.as_bytes(), before, byte, after, rest.as_bytes()].concat();
-                            assert_eq!(
-                                series_of_product(&body),
-                                series(&body),
-                                "{}",
-                                String::from_utf8_lossy(&body)
-                            );
-                        }
-                    }
-                }
-            }
+            assert_each_byte_is_looked_at(first, second, rest);
         }
+    }
+}
+
+/// So is a list of labels after those that the last one began with.
+#[test]
+fn each_byte_of_a_list_that_begins_like_another_is_looked_at() {
+    let third = "a{engine=\"0\",m=\"x\",s=\"3\"} 3\n";
+    for (first, second) in [
+        (
+            "a{engine=\"0\",m=\"x\",s=\"1\"} 1\n",
+            "a{engine=\"0\",m=\"x\",s=\"2\"} 2\n",
+        ),
+        ("a{engine=\"0\" m=\"x\"} 1\n", "a{engine=\"0\",m=\"x\",} 2\n"),
+        ("a{engine=\"0\"} 1\n", "a{engine=\"0\",le=\"1\",m=\"x\"} 2\n"),
+        ("a{engine=\"0\",le=\"1\",m=\"x\"} 1\n", "a{engine=\"0\",m=\"x\"} 2\n"),
+        ("{engine=\"0\",\"a\",m=\"x\"} 1\n", "{engine=\"0\",m=\"x\",\"b\"} 2\n"),
+    ] {
+        assert_each_byte_is_looked_at(first, second, third);
     }
 }

@@ -6,8 +6,10 @@
 
 use memchr::memchr;
 
-use super::labels::{Entry, Labels, name_length_from, next_entry, plain_quoted, quoted, skip_blanks};
-use super::number::{short_count, value_at_start};
+use super::bucket::Bucket;
+use super::labels::{Entry, Labels, name_length_from, next_entry, quoted, skip_blanks};
+use super::number::value_at_start;
+use super::stem::Stem;
 use super::{MAX_LABELS, MAX_NAME_BYTES, Sample};
 
 /// What the lines before held.
@@ -28,45 +30,6 @@ pub(super) struct Before<'a> {
     stems: [Stem<'a>; PLACES],
 }
 
-/// The first labels of the last list that was read entry by entry: the next one mostly begins with them, and is read on after them.
-#[derive(Clone, Debug, Default)]
-struct Stem<'a> {
-    text: &'a [u8],
-    /// Where in the text each of them ends, after its comma.
-    ends: [usize; STEM_LABELS],
-    labels: usize,
-}
-
-/// Labels of a stem; `engine` and `model_name` come before what else a list has.
-const STEM_LABELS: usize = 4;
-
-impl<'a> Stem<'a> {
-    fn begin(&mut self, text: &'a [u8], labels: usize) {
-        self.text = text;
-        self.labels = labels;
-    }
-
-    /// Takes the entry that ends at `end`, the number `count` of the list. Where no comma ends it, what follows decides how it is read.
-    fn label(&mut self, count: usize, end: usize) {
-        let has_comma = end.checked_sub(1).and_then(|last| self.text.get(last)) == Some(&b',');
-        if has_comma
-            && count == self.labels + 1
-            && let Some(place) = self.ends.get_mut(self.labels)
-        {
-            *place = end;
-            self.labels = count;
-        }
-    }
-
-    /// How many labels `text` begins with are those of the stem, and where the last of them ends.
-    fn common(&self, text: &[u8]) -> (usize, usize) {
-        let ends = self.ends.iter().take(self.labels).enumerate().rev();
-        ends.map(|(number, &end)| (number + 1, end))
-            .find(|&(_, end)| self.text.get(..end).is_some_and(|stem| text.starts_with(stem)))
-            .unwrap_or_default()
-    }
-}
-
 impl<'a> Before<'a> {
     /// The sample at `at` where it is one more bucket, as most are, and the length of its line.
     #[inline]
@@ -77,62 +40,6 @@ impl<'a> Before<'a> {
     fn new_name(&mut self) {
         self.names_seen = self.names_seen.wrapping_add(1);
         self.name_number = self.names_seen;
-    }
-}
-
-/// The last line whose labels have a bound: those of the other buckets differ from it in the bound and the value.
-#[derive(Clone, Debug)]
-struct Bucket<'a> {
-    /// The line up to the bound.
-    head: &'a [u8],
-    /// From the quote after the bound up to the value.
-    tail: &'a [u8],
-    name_length: usize,
-    name_number: u32,
-    /// Where in the line the list of labels begins, and where in `tail` it ends.
-    list_at: usize,
-    list_end: usize,
-    list: u32,
-}
-
-impl<'a> Bucket<'a> {
-    /// The bucket at the start of `line`, whose value stands at `value_at`.
-    fn of(line: &'a [u8], name: (&[u8], u32), list_at: usize, labels: &Labels<'_>, value_at: usize) -> Option<Self> {
-        let (start, end) = labels.bound?;
-        Some(Self {
-            head: line.get(..list_at + start)?,
-            tail: line.get(list_at + end..value_at)?,
-            name_length: name.0.len(),
-            name_number: name.1,
-            list_at,
-            list_end: labels.text.len() - end,
-            list: labels.list,
-        })
-    }
-
-    /// The sample of `line` where it is such a bucket with a count as Python writes it, and where the line after it begins; its value stands
-    /// after `at` bytes of the body. What stands around the bound has been found well-formed before.
-    #[inline]
-    fn next(&self, line: &'a [u8], at: usize) -> Option<(Sample<'a>, usize)> {
-        let rest = line.strip_prefix(self.head)?;
-        let length = plain_quoted(rest)?;
-        let end = self.head.len() + length;
-        let after = rest.get(length..)?.strip_prefix(self.tail)?;
-        let (value, value_length) = short_count(after)?;
-        let value_at = end + self.tail.len();
-        let value_end = value_at + value_length;
-        let sample = Sample {
-            name: line.get(..self.name_length)?,
-            labels: Labels {
-                text: line.get(self.list_at..end + self.list_end)?,
-                bound: Some((self.head.len() - self.list_at, end - self.list_at)),
-                list: self.list,
-            },
-            value,
-            value_at: at + value_at..at + value_end,
-            name_number: self.name_number,
-        };
-        Some((sample, value_end + 1))
     }
 }
 

@@ -14,9 +14,11 @@
 //! More than that is accepted of lax servers: carriage returns before line feeds, timestamps with a sign or a point, exemplars in the
 //! text format, `NaN` with a sign, numbers too large for a float (which are infinite), and any text in comments.
 
+mod bucket;
 mod labels;
 mod line;
 mod number;
+mod stem;
 
 use std::fmt;
 use std::ops::Range;
