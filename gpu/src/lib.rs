@@ -8,6 +8,7 @@ mod incident;
 pub mod kernel_log;
 mod mig;
 mod process;
+mod reader;
 mod sample;
 #[cfg(feature = "nvml")]
 mod session;
@@ -21,9 +22,10 @@ pub use health::{GpuHealth, RecoveryAction, StandingFault, ecc_growth};
 pub use incident::{INCIDENT_COUNTS_FOR, Incident, IncidentKind, IncidentLog, counts};
 pub use mig::{MigDevice, MigInstance, MigPlace};
 pub use process::{GpuProcess, ProcessOwner};
+pub use reader::{GpuReader, Stopped, merged};
 pub use sample::{DriverProblem, DriverState, GpuSample, ThrottleCause, ThrottleCounter};
 #[cfg(feature = "nvml")]
-pub use session::{GpuMonitor, MonitorOptions, OnXid, Stopped};
+pub use session::{GpuMonitor, MonitorOptions, OnXid};
 pub use snapshot::{CallClass, CallStats, FailedGpu, GpuFailure, Snapshot};
 pub use switch::{SwitchIncident, SwitchLog, breaks_the_fabric, switch_counts};
 pub use throttle::{CauseDuty, PLAUSIBLE_DUTY, ThrottleWindow, duty, implausible};

@@ -121,7 +121,7 @@ async fn sample(
             }
             // Without a reader of the log there is no sender either.
             Some(event) = kernel_events.recv() => {
-                gpus.note_kernel_event(event);
+                gpus.note_kernel_event(&event);
                 continue;
             }
             // An XID does not wait for the next beat.

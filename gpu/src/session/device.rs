@@ -43,7 +43,7 @@ const SOFTWARE_THERMAL_BEFORE: (usize, u32) = (14, 75);
 const HEALTH: [u32; 7] = [4, 6, 143, 144, 145, 30, 31];
 
 /// A GPU of the session, with what does not change and what is read more rarely.
-pub(super) struct GpuReader<'nvml> {
+pub(super) struct DeviceReader<'nvml> {
     nvml: &'nvml Nvml,
     device: Device<'nvml>,
     facts: GpuSample,
@@ -76,7 +76,7 @@ pub(super) enum Reading {
     Refused(NvmlError),
 }
 
-impl<'nvml> GpuReader<'nvml> {
+impl<'nvml> DeviceReader<'nvml> {
     /// Reads the facts. `next_slow` is when the process list is due after the first tick.
     pub(super) fn new(
         nvml: &'nvml Nvml,
@@ -303,7 +303,7 @@ impl<'nvml> GpuReader<'nvml> {
     }
 }
 
-impl GpuReader<'_> {
+impl DeviceReader<'_> {
     /// What a driver does not have, or refuses, stays unknown; but a fault that stood stands until the driver says that it is over.
     fn read_health(&mut self, calls: &mut Calls<'_>) -> Result<(), NvmlError> {
         let (nvml, device) = (self.nvml, &self.device);

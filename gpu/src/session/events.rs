@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nvml_wrapper::Nvml;
 
 use super::Shared;
-use super::device::GpuReader;
+use super::device::DeviceReader;
 use super::heart::Calls;
 use super::raw::{EventSet, RawEvent, handle_of};
 use crate::snapshot::CallClass;
@@ -31,7 +31,11 @@ pub(super) struct Listener<'nvml> {
 
 impl<'nvml> Listener<'nvml> {
     /// Registers the GPUs that can tell of XIDs; `None` where none can.
-    pub(super) fn register(nvml: &'nvml Nvml, readers: &mut [GpuReader<'nvml>], calls: &mut Calls<'_>) -> Option<Self> {
+    pub(super) fn register(
+        nvml: &'nvml Nvml,
+        readers: &mut [DeviceReader<'nvml>],
+        calls: &mut Calls<'_>,
+    ) -> Option<Self> {
         let set = calls.run(CallClass::Events, || EventSet::new(nvml));
         let mut gpus = Vec::new();
         for reader in readers.iter_mut() {

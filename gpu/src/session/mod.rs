@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::incident::IncidentLog;
 use crate::kernel_log::{KernelEvent, PciAddress};
+use crate::reader::{GpuReader, Stopped};
 use crate::sample::DriverState;
 use crate::snapshot::{CallStats, Snapshot};
 use crate::switch::SwitchLog;
@@ -87,15 +88,6 @@ impl Default for MonitorOptions {
             on_xid: None,
         }
     }
-}
-
-/// How [`GpuMonitor::stop`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// The driver was left in order and the library is unloaded.
-    Cleanly,
-    /// A driver call did not return in time; the thread was left behind, and ends when that call returns.
-    Abandoned,
 }
 
 /// Takes samples of this node's GPUs until it is stopped or dropped.
@@ -175,9 +167,9 @@ impl GpuMonitor {
 
     /// Takes in what the kernel's log tells; an XID is told once with what the driver library tells of it. False for a GPU that no session
     /// has seen, of which nothing more is known than the log says.
-    pub fn note_kernel_event(&self, event: KernelEvent) -> bool {
+    pub fn note_kernel_event(&self, event: &KernelEvent) -> bool {
         let now = Instant::now();
-        let gpu_at = |pci: PciAddress| self.shared.addresses().get(&pci).cloned();
+        let gpu_at = |pci: &PciAddress| self.shared.addresses().get(pci).cloned();
         match event {
             KernelEvent::Xid {
                 pci,
@@ -187,7 +179,7 @@ impl GpuMonitor {
             } => {
                 let Some((index, uuid)) = gpu_at(pci) else { return false };
                 self.shared
-                    .note_xid(|log| log.kernel_xid((index, &uuid), number, place, process, now));
+                    .note_xid(|log| log.kernel_xid((index, &uuid), *number, *place, process.clone(), now));
             }
             KernelEvent::OffTheBus { pci } => {
                 let Some((index, uuid)) = gpu_at(pci) else { return false };
@@ -199,7 +191,7 @@ impl GpuMonitor {
                 fatal: Some(fatal),
                 text,
             } => {
-                self.shared.switches().sxid(pci, number, fatal, &text, now);
+                self.shared.switches().sxid(*pci, *number, *fatal, text, now);
                 self.shared.tell();
             }
             // It tells more of another one.
@@ -228,6 +220,29 @@ impl GpuMonitor {
             control = self.shared.wait(control, left);
         }
         Stopped::Cleanly
+    }
+}
+
+/// NVIDIA, through NVML.
+impl GpuReader for GpuMonitor {
+    fn latest(&self) -> Arc<Snapshot> {
+        Self::latest(self)
+    }
+
+    fn set_period(&self, period: Duration) {
+        Self::set_period(self, period);
+    }
+
+    fn set_released(&self, released: bool) {
+        Self::set_released(self, released);
+    }
+
+    fn note_kernel_event(&self, event: &KernelEvent) -> bool {
+        Self::note_kernel_event(self, event)
+    }
+
+    fn stop(self: Box<Self>, within: Duration) -> Stopped {
+        Self::stop(*self, within)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
-use super::device::{GpuReader, Reading};
+use super::device::{DeviceReader, Reading};
 use super::events::Listener;
 use super::failure::{Failure, Problem};
 use super::heart::Calls;
@@ -41,7 +41,7 @@ pub(super) struct Worker {
 
 /// The GPUs of a session.
 struct Gpus<'nvml> {
-    readers: Vec<GpuReader<'nvml>>,
+    readers: Vec<DeviceReader<'nvml>>,
     /// Those that could not be opened, are not enumerated any more, or were lost since.
     failed: Vec<FailedGpu>,
     /// How many the driver enumerates, and when to count them again.
@@ -330,7 +330,7 @@ impl Worker {
         let count = calls
             .run(CallClass::Facts, || nvml.device_count())
             .map_err(|error| Problem::of("counting the GPUs", &error))?;
-        let mut readers: Vec<GpuReader<'nvml>> = Vec::new();
+        let mut readers: Vec<DeviceReader<'nvml>> = Vec::new();
         let mut errors: Vec<(u32, NvmlError)> = Vec::new();
         let now = Instant::now();
         for index in 0..count {
@@ -339,7 +339,7 @@ impl Worker {
             }
             // Spread over the period, so that the slow calls of eight GPUs do not come at once.
             let next_slow = now + self.options.process_period * index / count;
-            match GpuReader::new(nvml, numbering, index, next_slow, calls) {
+            match DeviceReader::new(nvml, numbering, index, next_slow, calls) {
                 Ok(reader) => readers.push(reader),
                 Err(error) if Failure::of(&error) == Failure::DriverGone => {
                     return Err(Problem::of(&format!("GPU {index}"), &error));
@@ -347,7 +347,7 @@ impl Worker {
                 Err(error) => errors.push((index, error)),
             }
         }
-        let opened: Vec<&str> = readers.iter().map(GpuReader::uuid).collect();
+        let opened: Vec<&str> = readers.iter().map(DeviceReader::uuid).collect();
         let mut failed = Vec::new();
         for (index, error) in &errors {
             let uuid = self.known.unopened_at(*index, &opened);
