@@ -376,15 +376,20 @@ fn inside(gpu_instance: u32) -> MigPlace {
     }
 }
 
-/// XID, GPU instance and count of what is noted.
-fn placed(log: &IncidentLog) -> Vec<(u32, Option<u32>, u64)> {
+/// An XID and where the driver places it.
+type InPlace = (u32, MigPlace);
+/// XID, GPU instance and count.
+type Placed = (u32, Option<u32>, u64);
+
+/// What is noted.
+fn placed(log: &IncidentLog) -> Vec<Placed> {
     let told = |incident: &infmon_gpu::Incident| (tell(incident).1, incident.place.gpu_instance, incident.count);
     log.incidents().iter().map(told).collect()
 }
 
 #[test]
 fn instances_of_mig_are_told_apart_where_that_matters() {
-    let cases: [(&str, &[(u32, MigPlace)], &[(u32, Option<u32>, u64)]); 8] = [
+    let cases: [(&str, &[InPlace], &[Placed]); 8] = [
         (
             "programs on two instances",
             &[(31, inside(1)), (31, inside(2)), (31, inside(1))],
