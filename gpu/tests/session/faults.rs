@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::played::{Played, is_ready, problem};
+use infmon_gpu::kernel_log::parse_record;
 use infmon_gpu::{
     CallClass, DriverState, GpuFailure, GpuHealth, IncidentKind, RecoveryAction, Snapshot, StandingFault,
 };
@@ -54,6 +55,10 @@ fn xids_outlive_the_session_and_end_with_the_driver() {
     played.until("samples", is_ready);
     played.play(&with(2, 1, |gpu| gpu.xid(31)));
     played.until("the XID", |snapshot| xids(snapshot) == [(1, 31, 1)]);
+    let sxid = parse_record("3,1,2,-;nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Fatal, Link 30 LTSSM Fault Up");
+    assert!(played.monitor.note_kernel_event(&sxid.unwrap()));
+    let switches = |snapshot: &Snapshot| snapshot.switch_incidents.len();
+    assert_eq!(switches(&played.monitor.latest()), 1);
 
     // Another GPU is lost and comes back: sessions are renewed, and what happened to this one stays.
     let mut lost = with(2, 1, |gpu| gpu.xid(31));
@@ -64,7 +69,7 @@ fn xids_outlive_the_session_and_end_with_the_driver() {
     let snapshot = played.until("recovery", |snapshot| {
         snapshot.samples.len() == 2 && snapshot.failed.is_empty()
     });
-    assert_eq!(xids(&snapshot), [(1, 31, 1)]);
+    assert_eq!((xids(&snapshot), switches(&snapshot)), (vec![(1, 31, 1)], 1));
 
     // The kernel module is loaded anew: that resets the GPUs.
     let mut gone = Scenario::of(Profile::H100, 2).init_error(ReturnCode::DRIVER_NOT_LOADED);
@@ -78,8 +83,10 @@ fn xids_outlive_the_session_and_end_with_the_driver() {
     let snapshot = played.until("an unloaded driver", not_loaded);
     assert_eq!(xids(&snapshot), [(1, 31, 1)], "that alone resets nothing");
     played.play(&Scenario::of(Profile::H100, 2));
-    let snapshot = played.until("recovery", is_ready);
-    assert_eq!(xids(&snapshot), []);
+    let snapshot = played.until("recovery", |snapshot| {
+        is_ready(snapshot) && snapshot.incidents.is_empty()
+    });
+    assert_eq!((xids(&snapshot), switches(&snapshot)), (vec![], 0));
 }
 
 #[test]
