@@ -5,7 +5,7 @@ use crate::exposition::{Labels, Sample};
 use crate::field::{Field, Part};
 use crate::outcomes::{OutcomeSeries, Outcomes};
 use crate::plan::{Constant, Findings, Plan, Required};
-use crate::repeated::{Again, Repeated};
+use crate::repeated::Repeated;
 use crate::sample::Engine;
 use crate::similar::Unread;
 
@@ -196,13 +196,8 @@ impl Mapper {
     }
 
     pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
-        match self.repeated.again(sample, value) {
-            Some(Again::Ignored) => return false,
-            Some(Again::Bucket(term)) => {
-                self.collected.terms.push(term);
-                return true;
-            }
-            None => {}
+        if let Some(feeds) = self.repeated.again(sample, value, &mut self.collected.terms) {
+            return feeds;
         }
         let Some(key) = (self.dialect.key)(sample.name) else {
             self.repeated.ignore(sample);

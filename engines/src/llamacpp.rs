@@ -95,7 +95,8 @@ impl Mapper {
                 .terms
                 .retain(|term| term.field != Field::PrefixQueryTokens);
         }
-        Plan::new(&self.collected.terms,
+        Plan::new(
+            &self.collected.terms,
             Findings {
                 engine: Engine::LlamaCpp,
                 generation: match (self.kv_cache_usage, self.cached_tokens) {

@@ -292,13 +292,12 @@ fn of_newest_names(terms: &[Term]) -> Vec<Vec<&Term>> {
         .filter_map(|run| run.first().map(|first| (first.field, first.rank, run)))
         .collect();
     runs.sort_by_key(|run| (run.0, run.1));
-    let of_field = |runs: &[(Field, u8, &'_ [Term])]| runs.iter().map(|run| run.2.len()).sum();
     let mut found = Vec::new();
     for runs in runs.chunk_by(|a, b| a.0 == b.0) {
         let Some(newest) = runs.chunk_by(|a, b| a.1 == b.1).next() else {
             continue;
         };
-        let mut terms: Vec<&Term> = Vec::with_capacity(of_field(newest));
+        let mut terms: Vec<&Term> = Vec::with_capacity(newest.iter().map(|run| run.2.len()).sum());
         for run in newest {
             terms.extend(run.2);
         }

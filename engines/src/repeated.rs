@@ -13,29 +13,24 @@ pub(crate) struct Repeated {
     bucket: Option<(u32, u32, Term)>,
 }
 
-/// What a series is that is like one before.
-#[derive(Debug)]
-pub(crate) enum Again {
-    /// It feeds nothing.
-    Ignored,
-    /// It is a bucket.
-    Bucket(Term),
-}
-
 impl Repeated {
-    /// The same as for the last series, where name and labels are the same but for the bound. The value of a bucket has the number `value`.
+    /// Does what was done for the last series, where name and labels are the same but for the bound: adds a bucket to `terms`, whose value has
+    /// the number `value`, or nothing. Whether the series feeds something; `None` for one that is not like the last.
     #[inline]
-    pub(crate) fn again(&self, sample: &Sample<'_>, value: u32) -> Option<Again> {
+    pub(crate) fn again(&self, sample: &Sample<'_>, value: u32, terms: &mut Vec<Term>) -> Option<bool> {
         if sample.name_number == self.ignored {
-            return Some(Again::Ignored);
+            return Some(false);
         }
         let (name, list, term) = self.bucket.as_ref()?;
         if (sample.name_number, sample.labels.list_number()) != (*name, *list) {
             return None;
         }
-        let bound = sample.labels.bound().and_then(histogram::bound);
-        // A bucket without a bound says nothing.
-        Some(bound.map_or(Again::Ignored, |bound| Again::Bucket(term.bucket(bound, value))))
+        let Some(bound) = sample.labels.bound().and_then(histogram::bound) else {
+            // A bucket without a bound says nothing.
+            return Some(false);
+        };
+        terms.push(term.bucket(bound, value));
+        Some(true)
     }
 
     /// No series of this name feeds anything.

@@ -94,8 +94,7 @@ const BUCKET: &str = "_bucket";
 
 /// Whether a name is that of a counter of requests that were evicted, in the words of vLLM and SGLang.
 fn is_of_preemptions(name: &[u8]) -> bool {
-    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
-    name.ends_with(COUNTER.as_bytes()) && (has(b"preempt") || has(b"retract"))
+    name.ends_with(COUNTER.as_bytes()) && (has(name, b"preempt") || has(name, b"retract"))
 }
 
 /// Whether a name says that it is of a time.
@@ -139,8 +138,12 @@ fn meaning(name: &str) -> Vec<&str> {
 
 /// Whether a name is that of a counter or bucket that has to do with tokens.
 fn is_of_tokens(name: &[u8]) -> bool {
-    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
-    (name.ends_with(COUNTER.as_bytes()) || name.ends_with(BUCKET.as_bytes())) && (has(b"token") || has(b"ttft"))
+    (name.ends_with(COUNTER.as_bytes()) || name.ends_with(BUCKET.as_bytes()))
+        && (has(name, b"token") || has(name, b"ttft"))
+}
+
+fn has(name: &[u8], part: &[u8]) -> bool {
+    name.windows(part.len()).any(|window| window == part)
 }
 
 /// Adds a name that is not there yet, within the bounds.

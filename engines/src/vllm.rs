@@ -19,7 +19,7 @@ use crate::field::{Field, Part};
 use crate::label_hash::LabelHash;
 use crate::outcomes::{FINISHED_REASON, OutcomeSeries, Outcomes, by_label};
 use crate::plan::{AdapterSet, Constant, Findings, Plan, Required};
-use crate::repeated::{Again, Repeated};
+use crate::repeated::Repeated;
 use crate::sample::Engine;
 use crate::similar::Unread;
 
@@ -118,13 +118,8 @@ impl Mapper {
     }
 
     pub(crate) fn sample(&mut self, sample: &Sample<'_>, value: u32) -> bool {
-        match self.repeated.again(sample, value) {
-            Some(Again::Ignored) => return false,
-            Some(Again::Bucket(term)) => {
-                self.collected.terms.push(term);
-                return true;
-            }
-            None => {}
+        if let Some(feeds) = self.repeated.again(sample, value, &mut self.collected.terms) {
+            return feeds;
         }
         let Some(key) = key_of(sample.name) else {
             self.repeated.ignore(sample);

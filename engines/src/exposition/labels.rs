@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
+use super::number::EACH;
 use super::{MAX_LABEL_VALUE_BYTES, MAX_NAME_BYTES, is_blank};
 
 /// One label of a sample.
@@ -181,7 +182,6 @@ pub(super) fn next_entry<'a>(text: &'a [u8], at: &mut usize) -> Result<Option<En
 /// The length of the text up to the closing quote, where it is plain: ASCII without escapes. `None` for any other.
 #[inline]
 pub(super) fn plain_quoted(text: &[u8]) -> Option<usize> {
-    const EACH: u64 = 0x0101_0101_0101_0101;
     let text = text.get(..MAX_LABEL_VALUE_BYTES + 1).unwrap_or(text);
     let mut length = 0;
     while let Some(first) = text.get(length..)?.first_chunk() {

@@ -99,7 +99,7 @@ fn digits(text: &[u8], mut number: u64) -> (u64, usize) {
 }
 
 /// A one in each byte.
-const EACH: u64 = 0x0101_0101_0101_0101;
+pub(super) const EACH: u64 = 0x0101_0101_0101_0101;
 /// Digits whose number every `f64` holds.
 const EXACT_DIGITS: usize = 15;
 const POWERS_OF_TEN: [f64; EXACT_DIGITS + 1] = [
