@@ -54,7 +54,7 @@ impl GpuVerdict {
 
     /// The sentence that says whom it serves.
     pub(crate) fn serves(&self) -> String {
-        serves(&self.pods, &self.attribution, self.sharing)
+        serves(Subject::Gpu, &self.pods, &self.attribution, self.sharing)
     }
 }
 
@@ -68,24 +68,35 @@ pub(super) fn label(gpu: &GpuSample, node: &str) -> String {
     }
 }
 
+/// What serves pods, in the words of the sentence that says whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The GPU, or the part of one, that was named before.
+    Gpu,
+    /// The GPU instance of MIG that was named before, and not the GPU.
+    Instance,
+    /// GPUs behind the switch that was named before.
+    BehindSwitch,
+}
+
 /// The sentence that says whom a GPU serves.
-pub(super) fn serves(pods: &[String], attribution: &Attribution, sharing: Sharing) -> String {
+pub(super) fn serves(subject: Subject, pods: &[String], attribution: &Attribution, sharing: Sharing) -> String {
     let names = pods.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if pods.len() > 3 {
         format!(" and {} more", pods.len() - 3)
     } else {
         String::new()
     };
+    let (serves, it) = match subject {
+        Subject::Gpu => ("It serves", "it"),
+        Subject::Instance => ("That instance serves", "it"),
+        Subject::BehindSwitch => ("GPUs behind it serve", "GPUs behind it"),
+    };
     match attribution {
-        Attribution::Device => format!("It serves pod {names}{more}{}.", shared(sharing)),
-        Attribution::Process => format!("Processes of pod {names}{more} were seen on it{}.", shared(sharing)),
+        Attribution::Device => format!("{serves} pod {names}{more}{}.", shared(sharing)),
+        Attribution::Process => format!("Processes of pod {names}{more} were seen on {it}{}.", shared(sharing)),
         Attribution::Node { why } => format!("On that node: pod {names}{more} ({why})."),
     }
-}
-
-/// The same of a part of a GPU that these pods are known to have.
-pub(super) fn instance_serves(pods: &[String], attribution: &Attribution) -> String {
-    serves(pods, attribution, Sharing::NotTold).replacen("It serves", "That instance serves", 1)
 }
 
 /// GPUs of a monitor.

@@ -3,7 +3,7 @@
 //! Only GPUs that are known to serve the monitor by their id or by their processes are judged: on a node where any GPU may serve any pod, the idle one may be
 //! somebody else's.
 
-use super::gpus::{Serving, serves};
+use super::gpus::{Serving, Subject, serves};
 use super::{Attribution, Finding, GpuVerdict, Input, Outcome, Part, Sharing, anchor, clears, seconds_of, unknown};
 use crate::words::count;
 use crate::{EndpointState, Hold, Place, Totals};
@@ -407,7 +407,7 @@ fn low_message(value: &Use<'_>, numbers: &str) -> String {
     let (label, serves) = match part {
         Some(part) => (
             gpu.part_label(part),
-            serves(&part.pods, &Attribution::Device, Sharing::NotTold),
+            serves(Subject::Gpu, &part.pods, &Attribution::Device, Sharing::NotTold),
         ),
         None => (gpu.label(), gpu.serves()),
     };

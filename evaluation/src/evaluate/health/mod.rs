@@ -3,7 +3,7 @@
 mod fault;
 mod switches;
 
-use super::gpus::{Serving, instance_serves, label, serves};
+use super::gpus::{Serving, Subject, label, serves};
 use super::ownership::{Ownership, Served};
 use super::{Finding, GpuVerdict, Input, Outcome, anchor};
 use crate::words::{clause, clause_or, count, seconds};
@@ -105,7 +105,7 @@ impl Seen {
                 self.add(
                     name,
                     sample,
-                    &served,
+                    (Subject::Gpu, &served),
                     fault::standing(standing, health, since, sample.index, name),
                 );
             }
@@ -127,7 +127,7 @@ impl Seen {
                 self.unreadable = Some(format!(" {} cannot be read: {why}.", label(&gpu, name)));
             } else {
                 let since = outage.since.saturating_add(on_the_way);
-                self.add(name, &gpu, &served, fault::outage(outage, since, name));
+                self.add(name, &gpu, (Subject::Gpu, &served), fault::outage(outage, since, name));
             }
             self.look_at_incidents(name, node, &gpu, None, &served, (input.now, on_the_way));
         }
@@ -194,17 +194,13 @@ impl Seen {
                 continue;
             }
             self.may_be_over(now, ago);
-            let serves = if placed {
-                instance_serves(&served.pods, &served.attribution)
-            } else {
-                serves(&served.pods, &served.attribution, served.sharing)
-            };
-            self.faults.push(Fault {
-                subject: label(gpu, name),
-                words: fault::incident(incident, on_the_way, name),
-                serves,
-                node: name.to_owned(),
-            });
+            let subject = if placed { Subject::Instance } else { Subject::Gpu };
+            self.add(
+                name,
+                gpu,
+                (subject, served),
+                fault::incident(incident, on_the_way, name),
+            );
         }
     }
 
@@ -216,11 +212,11 @@ impl Seen {
         }
     }
 
-    fn add(&mut self, node: &str, gpu: &GpuSample, served: &Served, words: Words) {
+    fn add(&mut self, node: &str, gpu: &GpuSample, (subject, served): (Subject, &Served), words: Words) {
         self.faults.push(Fault {
             subject: label(gpu, node),
             words,
-            serves: serves(&served.pods, &served.attribution, served.sharing),
+            serves: serves(subject, &served.pods, &served.attribution, served.sharing),
             node: node.to_owned(),
         });
     }

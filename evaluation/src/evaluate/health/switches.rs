@@ -2,7 +2,7 @@
 
 use super::{Fault, Seen, fault};
 use crate::evaluate::Attribution;
-use crate::evaluate::gpus::serves;
+use crate::evaluate::gpus::{Subject, serves};
 use crate::evaluate::ownership::{Ownership, Sharing};
 use crate::words::clause_or;
 use crate::{Moment, NodeObservation};
@@ -81,16 +81,13 @@ pub(super) fn look(
             continue;
         }
         seen.may_be_over(now, ago);
-        let serves = serves(&pods, &linked.attribution, Sharing::NotTold);
         seen.note(Fault {
             subject: format!(
                 "NVSwitch {} on node {name}",
                 clause_or(&incident.pci, "without an address")
             ),
             words: fault::switch(incident, on_the_way, name),
-            serves: serves
-                .replacen("It serves pod", "GPUs behind it serve pod", 1)
-                .replacen("were seen on it", "were seen on GPUs behind it", 1),
+            serves: serves(Subject::BehindSwitch, &pods, &linked.attribution, Sharing::NotTold),
             node: name.to_owned(),
         });
     }

@@ -1,6 +1,6 @@
 //! Memory that a server can run out of: that of a GPU, or of a MIG instance.
 
-use crate::evaluate::gpus::{GpuVerdict, serves};
+use crate::evaluate::gpus::{GpuVerdict, Subject, serves};
 use crate::evaluate::{Attribution, Input, Part, Sharing};
 use crate::memory::{GrowthTrend, part_key};
 
@@ -62,7 +62,7 @@ impl<'a> Room<'a> {
     /// The sentence that says whom it serves.
     pub(super) fn serves(self) -> String {
         match self.part {
-            Some(part) => serves(&part.pods, &Attribution::Device, Sharing::NotTold),
+            Some(part) => serves(Subject::Gpu, &part.pods, &Attribution::Device, Sharing::NotTold),
             None => self.gpu.serves(),
         }
     }

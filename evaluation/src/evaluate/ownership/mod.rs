@@ -88,6 +88,10 @@ impl Served {
         let mut left = self.clone();
         left.pods.retain(|pod| on_it(pod) || !placed(pod));
         let known = left.pods.iter().all(on_it);
+        if known {
+            // Others share the GPU, and not this part of it.
+            left.sharing = Sharing::NotTold;
+        }
         (left, known)
     }
 }
